@@ -1,0 +1,93 @@
+"""Every limit of the serving path: its name with unit, its default and why that number.
+
+Declared once here, checked in `__post_init__`, frozen. Not here: how users write them (`config/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+# What a queue may hold beyond its own limits if nobody configured any. 1,024 requests wait about 40
+# ms at 25 us each; a longer queue only makes answers late.
+QUEUE_REQUESTS_MAX = 1024
+# All queues of the process together. 256 MiB holds 64 requests of 4 MiB; the rest is refused at
+# once.
+QUEUE_BYTES_MAX = 256 * MIB
+# Events taken from the front in one call: enough for every stream of a saturating client (8 x 8 in
+# the benchmark, 256 in the widest), few enough that cancellations behind them are seen within a
+# millisecond.
+EVENTS_PER_DRAIN_MAX = 512
+# One connection may have this many calls open; with the front's unbounded event queue it is the
+# only limit on what a single client can make the process hold before the queue's own bounds refuse
+# it.
+STREAMS_PER_CONNECTION_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """A forming batch closes at `rows_max` rows, or `delay_us_max` after its first request arrived.
+
+    With `delay_us_max` 0 a batch closes as soon as the executor is free: alone in flight means no
+    waiting, and load makes batches by itself. `preferred_rows`: sizes that close a batch early.
+    `joins_requests` False runs every request alone (config.pbtxt without dynamic_batching).
+    """
+
+    rows_max: int = 64
+    delay_us_max: int = 0
+    preferred_rows: tuple[int, ...] = ()
+    joins_requests: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rows_max < 1:
+            raise ValueError(f"rows_max must be at least 1, got {self.rows_max}")
+        if self.delay_us_max < 0:
+            raise ValueError(f"delay_us_max must be at least 0, got {self.delay_us_max}")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """Bounds of one model version's queue; what is beyond is refused at once, never kept waiting.
+
+    timeout_us: longest wait in the queue, 0 = no limit; a request's own `timeout` parameter can
+    only shorten it, and only when `timeout_override` is set (Triton's allow_timeout_override).
+    """
+
+    requests_max: int = QUEUE_REQUESTS_MAX
+    bytes_max: int = QUEUE_BYTES_MAX
+    timeout_us: int = 0
+    timeout_override: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("requests_max", "bytes_max"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.timeout_us < 0:
+            raise ValueError(f"timeout_us must be at least 0, got {self.timeout_us}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What `kedge serve` runs with: complete, checked, in internal units.
+
+    targets: endpoint YAML files, folders of them, or Triton model repositories. model_control:
+    `none` loads all at start, `poll` re-reads the targets every `poll_s`, `explicit` loads only
+    what `load_models` and the load calls name. Ports: 0 means any free one.
+    """
+
+    targets: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    grpc_port: int = 8001
+    http_port: int = 8000
+    metrics_port: int = 8002
+    model_control: str = "none"
+    load_models: tuple[str, ...] = ()
+    poll_s: float = 15.0
+    token_file: Path | None = None
+    allow_model_code: bool = False
+    state_dir: Path = field(default_factory=lambda: Path(".kedge"))
+    queue_bytes_max: int = QUEUE_BYTES_MAX
+    # Triton's --exit-timeout-secs: how long SIGTERM waits for what was accepted.
+    drain_s_max: float = 30.0

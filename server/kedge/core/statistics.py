@@ -1,0 +1,67 @@
+"""What a served version has done so far, in Triton's categories. Counters only; who renders them is
+elsewhere.
+
+Written by the pipeline under its lock, once per batch; read by control and metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class DurationCount:
+    """How often something happened and how long it took in all."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, count: int, ns: int) -> None:
+        self.count += count
+        self.ns += ns
+
+
+@dataclass(slots=True)
+class BatchSizeStatistics:
+    """Executions that ran with one batch size."""
+
+    compute_input: DurationCount = field(default_factory=DurationCount)
+    compute_infer: DurationCount = field(default_factory=DurationCount)
+    compute_output: DurationCount = field(default_factory=DurationCount)
+
+
+@dataclass(slots=True)
+class VersionStatistics:
+    """Counters since the version was loaded; times in ns.
+
+    success, fail: requests; `queue` and `compute_*`: counted per request, a batch's time being
+    charged to each of its requests, as Triton does. inference_count: rows. execution_count:
+    batches. failures: by Triton's reason (REJECTED, CANCELED, BACKEND, OTHER). refused: by our
+    error reason; Triton counts refusals in none of its own counters. path_requests: requests per
+    codec path.
+    """
+
+    success: DurationCount = field(default_factory=DurationCount)
+    fail: DurationCount = field(default_factory=DurationCount)
+    queue: DurationCount = field(default_factory=DurationCount)
+    compute_input: DurationCount = field(default_factory=DurationCount)
+    compute_infer: DurationCount = field(default_factory=DurationCount)
+    compute_output: DurationCount = field(default_factory=DurationCount)
+    inference_count: int = 0
+    execution_count: int = 0
+    last_inference_ms: int = 0
+    batch_sizes: dict[int, BatchSizeStatistics] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    path_requests: dict[str, int] = field(default_factory=lambda: {"fast": 0, "protobuf": 0})
+    requests_pending: int = 0
+    bytes_pending: int = 0
+
+    def count_failure(self, reason: str, requests: int, ns: int) -> None:
+        """Count `requests` failed requests that together spent `ns` in the server."""
+        self.fail.add(requests, ns)
+        self.failures[reason] = self.failures.get(reason, 0) + requests
+
+    def count_refusal(self, reason: str) -> None:
+        """Count one request that was refused before it was queued."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1

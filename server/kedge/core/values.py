@@ -1,0 +1,128 @@
+"""The values that the parts hand each other: what a model version is and what of it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kedge.core.datatypes import Datatype
+from kedge.core.settings import BatchLimits, QueueLimits
+from kedge.core.statistics import VersionStatistics
+
+if TYPE_CHECKING:
+    from kedge.core.ports import Executor
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModelRef:
+    """A model version's address. version >= 1."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A declared input or output. dims: wire dimensions without the batch one; -1 = any size."""
+
+    name: str
+    datatype: Datatype
+    dims: tuple[int, ...]
+
+    @property
+    def has_fixed_dims(self) -> bool:
+        """Whether every row has the same number of elements."""
+        return all(dim >= 0 for dim in self.dims)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSchema:
+    """A version's inputs and outputs in the model's order.
+
+    batched: whether the wire shape starts with a batch dimension (config.pbtxt max_batch_size > 0);
+    without it shapes are whole and every request runs alone. rows_max: most rows in one request and
+    in one batch; 1 when not batched.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+    rows_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionManifest:
+    """All that must be known to load and serve one version; immutable.
+
+    path: the model file. config: the completed Triton ModelConfig, serialized, as ModelConfig
+    answers it. labels: per output name, the lines of its label file. warnings: what was accepted
+    but does nothing here, for `doctor` and the log.
+    """
+
+    ref: ModelRef
+    platform: str
+    path: Path
+    schema: ModelSchema
+    batch: BatchLimits
+    queue: QueueLimits
+    config: bytes
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class VersionState(Enum):
+    """States of the repository index, with Triton's words."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One row of the repository index. A model never loaded has version "" and state None."""
+
+    name: str
+    version: str
+    state: VersionState | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedVersion:
+    """A loaded, warm version: its manifest, what runs it, and what it has done so far."""
+
+    manifest: VersionManifest
+    executor: Executor
+    statistics: VersionStatistics = field(default_factory=VersionStatistics)
+
+    @property
+    def ref(self) -> ModelRef:
+        return self.manifest.ref
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything that is served now. Immutable and replaced whole, so a reader never sees half a
+    change.
+
+    A model all of whose versions were unloaded keeps its (empty) entry: Triton answers requests for
+    it with other words than for a model that it never had.
+    """
+
+    models: Mapping[str, Mapping[int, ServedVersion]] = field(default_factory=dict)
+
+    def versions(self) -> tuple[ServedVersion, ...]:
+        """All served versions, by name, oldest version first."""
+        return tuple(
+            self.models[name][version]
+            for name in sorted(self.models)
+            for version in sorted(self.models[name])
+        )
