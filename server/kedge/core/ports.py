@@ -8,36 +8,47 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge.core.errors import ServeError, Status
+from kedge.core.errors import ServeError
 from kedge.core.values import Catalog, IndexEntry
 
 Buffer = NDArray[np.uint8]
 
 
 class Call(NamedTuple):
-    """One event of a front. `payload` None: the call `call_id` was cancelled, passed its deadline
-    or its client is gone; nothing needs to be answered. peer: `ipv4:1.2.3.4:5` or `unix:...`, "" if
-    unknown; authorization: that header's value, b"" if absent.
-    """
+    """One call that is no inference: method is the index in the list that the front was given."""
 
     call_id: int
     method: int
-    payload: bytes | None
-    peer: str
-    authorization: bytes
+    payload: bytes
+
+
+class Drain(NamedTuple):
+    """What a front had to deliver, in columns: inference is by far the most, so it gets no objects.
+
+    infer_ids[i] belongs to infer_payloads[i]. cancelled: calls that the client gave up, whose
+    deadline passed or whose connection is gone, possibly of this same drain; none needs an answer.
+    """
+
+    infer_ids: list[int]
+    infer_payloads: list[bytes]
+    calls: list[Call]
+    cancelled: list[int]
 
 
 class Front(Protocol):
-    """A gRPC listener: raw bytes in and out, calls by id. `respond` and `fail` may be called from
-    any thread, and return False when nobody waits for the answer any more.
+    """A gRPC listener: raw bytes in and out, calls by id.
+
+    `receive` blocks for the first event up to `timeout_ms`, then takes what else is there up to
+    `events_max`; None once it is closed. `respond` and `fail` may be called from any thread, and
+    return False when nobody waits for the answer any more.
     """
 
     @property
     def port(self) -> int: ...
     def start(self) -> None: ...
-    def receive(self, calls_max: int, timeout_ms: int) -> list[Call] | None: ...
+    def receive(self, events_max: int, timeout_ms: int) -> Drain | None: ...
     def respond(self, call_id: int, payload: bytes | bytearray) -> bool: ...
-    def fail(self, call_id: int, status: Status, message: str) -> bool: ...
+    def fail(self, call_id: int, error: ServeError) -> bool: ...
     def close(self) -> None: ...
 
 

@@ -13,6 +13,9 @@ MIB = 1024 * 1024
 # What a queue may hold beyond its own limits if nobody configured any. 1,024 requests wait about 40
 # ms at 25 us each; a longer queue only makes answers late.
 QUEUE_REQUESTS_MAX = 1024
+# A request may bring many rows; 64 full batches of the largest usual size (1,024) are the same
+# bound.
+QUEUE_ROWS_MAX = 65_536
 # All queues of the process together. 256 MiB holds 64 requests of 4 MiB; the rest is refused at
 # once.
 QUEUE_BYTES_MAX = 256 * MIB
@@ -56,12 +59,13 @@ class QueueLimits:
     """
 
     requests_max: int = QUEUE_REQUESTS_MAX
+    rows_max: int = QUEUE_ROWS_MAX
     bytes_max: int = QUEUE_BYTES_MAX
     timeout_us: int = 0
     timeout_override: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("requests_max", "bytes_max"):
+        for name in ("requests_max", "rows_max", "bytes_max"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.timeout_us < 0:

@@ -55,6 +55,7 @@ class VersionStatistics:
     refused: dict[str, int] = field(default_factory=dict)
     path_requests: dict[str, int] = field(default_factory=lambda: {"fast": 0, "protobuf": 0})
     requests_pending: int = 0
+    rows_pending: int = 0
     bytes_pending: int = 0
 
     def count_failure(self, reason: str, requests: int, ns: int) -> None:
@@ -65,3 +66,33 @@ class VersionStatistics:
     def count_refusal(self, reason: str) -> None:
         """Count one request that was refused before it was queued."""
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def count_batch(
+        self,
+        *,
+        requests: int,
+        rows: int,
+        total_ns: int,
+        queue_ns: int,
+        input_ns: int,
+        infer_ns: int,
+        output_ns: int,
+        wall_ms: int,
+    ) -> None:
+        """Count one executed batch. total_ns, queue_ns: summed over its requests; the others: the
+        batch's own.
+        """
+        self.success.add(requests, total_ns)
+        self.queue.add(requests, queue_ns)
+        self.compute_input.add(requests, requests * input_ns)
+        self.compute_infer.add(requests, requests * infer_ns)
+        self.compute_output.add(requests, requests * output_ns)
+        self.inference_count += rows
+        self.execution_count += 1
+        self.last_inference_ms = wall_ms
+        sizes = self.batch_sizes.get(rows)
+        if sizes is None:
+            sizes = self.batch_sizes[rows] = BatchSizeStatistics()
+        sizes.compute_input.add(1, input_ns)
+        sizes.compute_infer.add(1, infer_ns)
+        sizes.compute_output.add(1, output_ns)

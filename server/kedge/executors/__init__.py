@@ -1,0 +1,1 @@
+"""What runs a batch, behind `core.ports.Executor`. The only home of torch in the server."""

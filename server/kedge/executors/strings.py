@@ -1,0 +1,73 @@
+"""BYTES tensors to and from TorchScript, which knows strings only as (nested) lists of `str`.
+
+A [rows] or [rows, 1] tensor is a List[str], as Triton's backend has it; more dimensions nest.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kedge.core.errors import InvalidRequest, ModelFailed
+from kedge.core.ports import Buffer
+
+LENGTH_BYTES = 4
+
+
+def strings_from_raw(raw: Buffer, shape: tuple[int, ...], tensor: str) -> list[object]:
+    """The strings of a raw BYTES tensor whose element count was checked before.
+
+    Raises InvalidRequest for an element that is not UTF-8: TorchScript has no byte strings.
+    """
+    data = raw.tobytes()
+    strings: list[object] = []
+    position = 0
+    while position < len(data):
+        (length,) = struct.unpack_from("<I", data, position)
+        position += LENGTH_BYTES + length
+        element = data[position - length : position]
+        try:
+            strings.append(element.decode())
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                f"input '{tensor}': element {len(strings)} is not UTF-8, which is all that a "
+                "TorchScript model takes"
+            ) from None
+    dims = shape[:1] if shape[1:] == (1,) else shape
+    for size in reversed(dims[1:]):
+        strings = [strings[start : start + size] for start in range(0, len(strings), size)]
+    return strings
+
+
+def strings_to_raw(
+    value: object, tensor: str, batched: bool
+) -> tuple[tuple[int, ...], Buffer, NDArray[np.int64] | None]:
+    """Shape, raw bytes and, if batched, the end of each row's bytes, of a nested list of `str`."""
+    shape = _shape_of(value, tensor)
+    rows = value if batched and isinstance(value, list) else [value]
+    parts: list[bytes] = []
+    ends = []
+    for row in rows:
+        parts.append(b"".join(_packed(row, shape[1:] if batched else shape, tensor)))
+        ends.append(len(parts[-1]))
+    data = np.frombuffer(b"".join(parts), dtype=np.uint8)
+    return shape, data, np.cumsum(ends, dtype=np.int64) if batched else None
+
+
+def _shape_of(value: object, tensor: str) -> tuple[int, ...]:
+    if isinstance(value, list):
+        return (len(value), *(_shape_of(value[0], tensor) if value else ()))
+    if isinstance(value, str):
+        return ()
+    raise ModelFailed(f"output '{tensor}': expected str or lists of it, got {type(value).__name__}")
+
+
+def _packed(value: object, shape: tuple[int, ...], tensor: str) -> list[bytes]:
+    if isinstance(value, str) and not shape:
+        element = value.encode()
+        return [struct.pack("<I", len(element)), element]
+    if isinstance(value, list) and shape and len(value) == shape[0]:
+        return [part for item in value for part in _packed(item, shape[1:], tensor)]
+    raise ModelFailed(f"output '{tensor}': its lists of strings have different lengths")

@@ -1,0 +1,1 @@
+"""gRPC listeners behind one interface, `core.ports.Front`."""

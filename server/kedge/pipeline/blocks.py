@@ -1,0 +1,94 @@
+"""Requests in columns: a block is what arrived together for one version with one shape.
+
+Columns instead of one object per request, because at 25 us a request each object more is felt; the
+kernels read and write the same `fields` array. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from kedge_kernels.codec import NBYTES, ROWS
+from numpy.typing import NDArray
+
+NS_PER_US = 1_000
+Dims = tuple[tuple[int, ...], ...]
+
+
+@dataclass(slots=True, eq=False)
+class RequestBlock:
+    """n requests of one version whose inputs have the same per-row dimensions.
+
+    fields: int64[n, width], the codec's columns; addresses in it point into `owners`, which keeps
+    the bytes alive. arrived_ns: when the front delivered them. expires_ns: when they stop waiting,
+    0 = never. path: which decoder accepted them (`fast` or `protobuf`).
+    """
+
+    call_ids: list[int]
+    owners: list[object]
+    fields: NDArray[np.int64]
+    dims: Dims
+    arrived_ns: int
+    expires_ns: int = 0
+    path: str = "fast"
+    rows: int = field(init=False)
+    nbytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert len(self.call_ids) == len(self.owners) == len(self.fields)
+        self._count()
+
+    def _count(self) -> None:
+        if len(self.call_ids) == 1:
+            self.rows = int(self.fields[0, ROWS])
+            self.nbytes = int(self.fields[0, NBYTES])
+        else:
+            self.rows = int(self.fields[:, ROWS].sum())
+            self.nbytes = int(self.fields[:, NBYTES].sum())
+
+    def __len__(self) -> int:
+        return len(self.call_ids)
+
+    def __repr__(self) -> str:
+        return f"<RequestBlock {len(self)} requests, {self.rows} rows, {self.nbytes} bytes>"
+
+    def split(self, requests: int) -> RequestBlock:
+        """Remove the first `requests` requests, 0 < requests < len, and return them as a block."""
+        assert 0 < requests < len(self)
+        head = RequestBlock(
+            self.call_ids[:requests],
+            self.owners[:requests],
+            self.fields[:requests],
+            self.dims,
+            self.arrived_ns,
+            self.expires_ns,
+            self.path,
+        )
+        del self.call_ids[:requests]
+        del self.owners[:requests]
+        self.fields = self.fields[requests:]
+        self._count()
+        return head
+
+    def requests_within(self, rows_max: int) -> int:
+        """How many requests from the front have at most `rows_max` rows together."""
+        if self.rows <= rows_max:
+            return len(self)
+        return int(np.searchsorted(self.fields[:, ROWS].cumsum(), rows_max, side="right"))
+
+    def extract(self, call_id: int) -> RequestBlock:
+        """Remove one request that is here and return it; the block may be empty afterwards."""
+        index = self.call_ids.index(call_id)
+        gone = RequestBlock(
+            [self.call_ids.pop(index)],
+            [self.owners.pop(index)],
+            self.fields[index : index + 1],
+            self.dims,
+            self.arrived_ns,
+            self.expires_ns,
+            self.path,
+        )
+        self.fields = np.delete(self.fields, index, axis=0)
+        self._count()
+        return gone

@@ -1,0 +1,133 @@
+"""From payloads to blocks: one kernel call for a whole drain, the protobuf decoder for what it
+leaves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from kedge_kernels.codec import CODE, PLAN, RequestTable, scan
+from numpy.typing import NDArray
+
+from kedge.core.addressing import find_version
+from kedge.core.values import Catalog
+from kedge.pipeline.blocks import Dims, RequestBlock
+from kedge.pipeline.decode_protobuf import Decoded, RequestRefused, decode_protobuf
+from kedge.pipeline.lane import Lane
+
+
+class Decoder:
+    """Knows the served versions and decodes requests for them.
+
+    `install` replaces the versions; lanes of versions that stay are kept with all that waits in them.
+    """
+
+    def __init__(self) -> None:
+        self._catalog = Catalog()
+        self._lanes: list[Lane] = []
+        self._lane_of: dict[int, Lane] = {}
+        self._table = RequestTable([])
+
+    def install(self, catalog: Catalog) -> None:
+        lanes = []
+        for versions in catalog.models.values():
+            for number in sorted(versions):
+                served = versions[number]
+                newest = number == max(versions)
+                lane = self._lane_of.get(id(served))
+                if lane is None or lane.plan.newest != newest:
+                    lane = self._renewed(lane, Lane(served, newest))
+                lanes.append(lane)
+        self._catalog = catalog
+        self._lanes = lanes
+        self._lane_of = {id(lane.served): lane for lane in lanes}
+        self._table = RequestTable([lane.plan for lane in lanes])
+
+    @staticmethod
+    def _renewed(old: Lane | None, new: Lane) -> Lane:
+        """The same version, no longer (or now) the newest: what waits in it moves along."""
+        if old is not None:
+            new.formers = old.formers
+        return new
+
+    def decode(
+        self, call_ids: list[int], payloads: list[bytes], now_ns: int
+    ) -> tuple[list[Decoded], list[tuple[int, RequestRefused]]]:
+        """Blocks of accepted requests with their lanes, and the refused calls."""
+        fields = scan(payloads, self._table)
+        plan = int(fields[0, PLAN])
+        if len(call_ids) == 1:
+            is_uniform = fields[0, CODE] == 0
+        else:
+            is_uniform = not fields[:, CODE].any() and (fields[:, PLAN] == plan).all()
+        if is_uniform:
+            owners: list[object] = list(payloads)
+            return self._blocks(self._lanes[plan], call_ids, owners, fields, now_ns), []
+        return self._decode_mixed(call_ids, payloads, fields, now_ns)
+
+    def _decode_mixed(
+        self,
+        call_ids: list[int],
+        payloads: list[bytes],
+        fields: NDArray[np.int64],
+        now_ns: int,
+    ) -> tuple[list[Decoded], list[tuple[int, RequestRefused]]]:
+        is_fast = fields[:, CODE] == 0
+        decoded: list[Decoded] = []
+        refused: list[tuple[int, RequestRefused]] = []
+        for plan in np.unique(fields[is_fast, PLAN]):
+            indices = np.flatnonzero(is_fast & (fields[:, PLAN] == plan))
+            decoded += self._blocks(
+                self._lanes[plan],
+                [call_ids[index] for index in indices],
+                [payloads[index] for index in indices],
+                fields[indices],
+                now_ns,
+            )
+        for index in np.flatnonzero(~is_fast):
+            call_id = call_ids[index]
+            try:
+                decoded.append(decode_protobuf(call_id, payloads[index], self._find_lane, now_ns))
+            except RequestRefused as refusal:
+                refused.append((call_id, refusal))
+        return decoded, refused
+
+    def _find_lane(self, name: str, version: str) -> Lane:
+        return self._lane_of[id(find_version(self._catalog, name, version))]
+
+    def _blocks(
+        self,
+        lane: Lane,
+        call_ids: list[int],
+        owners: list[object],
+        fields: NDArray[np.int64],
+        now_ns: int,
+    ) -> list[Decoded]:
+        """One block per input shape; most models have only one."""
+        if lane.fixed_dims is not None:
+            block = RequestBlock(call_ids, owners, fields, lane.fixed_dims, now_ns)
+            return [Decoded(lane, block)]
+        start = self._table.dims_start
+        sizes = fields[:, start : start + sum(len(spec.dims) for spec in lane.schema.inputs)]
+        shapes, shape_of = np.unique(sizes, axis=0, return_inverse=True)
+        blocks = []
+        for number, shape in enumerate(shapes):
+            indices = np.flatnonzero(shape_of.reshape(-1) == number)
+            block = RequestBlock(
+                [call_ids[index] for index in indices],
+                [owners[index] for index in indices],
+                fields[indices],
+                _split_dims(lane, shape),
+                now_ns,
+            )
+            blocks.append(Decoded(lane, block))
+        return blocks
+
+
+def _split_dims(lane: Lane, sizes: NDArray[np.int64]) -> Dims:
+    """The concatenated dimensions of all inputs, taken apart again."""
+    dims = []
+    start = 0
+    for spec in lane.schema.inputs:
+        dims.append(tuple(int(size) for size in sizes[start : start + len(spec.dims)]))
+        start += len(spec.dims)
+    return tuple(dims)

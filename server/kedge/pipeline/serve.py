@@ -1,0 +1,372 @@
+"""READ THIS FIRST: the way of a request through the gateway, from the front's events to the
+answers.
+
+    receive -> decode -> admit -> form a batch -> gather -> execute -> encode -> respond
+ The loop blocks for the first event and drains the front to empty before it takes a batch, so that
+cancellations are seen and bounds hold. Inline executors run to completion on this loop; others call
+back from their own threads. One lock guards everything, and whoever brings something does the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from kedge_kernels.codec import gather
+from numpy.typing import NDArray
+
+from kedge.core.errors import Internal, QueueTimeout, ServeError, ShuttingDown
+from kedge.core.ports import BatchResult, Clock, Front
+from kedge.core.settings import EVENTS_PER_DRAIN_MAX, QUEUE_BYTES_MAX
+from kedge.core.values import Catalog
+from kedge.pipeline.answer import encode_answers
+from kedge.pipeline.blocks import RequestBlock
+from kedge.pipeline.decode import Decoder
+from kedge.pipeline.former import BatchFormer
+from kedge.pipeline.lane import Lane
+
+log = logging.getLogger("kedge.pipeline")
+
+NS_PER_MS = 1_000_000
+# How long the loop sleeps when nothing waits: it must look for SIGTERM, which the front does not
+# notice.
+IDLE_WAIT_MS = 50
+# After the last answer the front still writes to its sockets; closing it at once would cut them
+# off.
+LINGER_NS = 200 * NS_PER_MS
+
+# The front is drained to empty before a batch is taken, but a flood must not keep batches from
+# running: after 16 x 512 events even the widest client has its cancellations seen.
+DRAINS_MAX = 16
+
+HandleCall = Callable[[int, bytes, Callable[[bytes | ServeError], None]], None]
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Requests that run together: blocks in order of arrival and their merged columns."""
+
+    lane: Lane
+    blocks: list[RequestBlock]
+    fields: NDArray[np.int64]
+    rows: int
+    started_ns: int
+    gathered_ns: int = 0
+
+    @property
+    def call_ids(self) -> list[int]:
+        if len(self.blocks) == 1:
+            return self.blocks[0].call_ids
+        return [call_id for block in self.blocks for call_id in block.call_ids]
+
+    def waited_ns(self, until_ns: int) -> int:
+        """The sum over all requests of the time from arrival to `until_ns`."""
+        return sum(len(block) * (until_ns - block.arrived_ns) for block in self.blocks)
+
+
+class Gateway:
+    """Receives, batches, executes and answers until `stop`, then drains.
+
+    handle_call: answers every method that is no inference. queue_bytes_max: bound on the bytes that
+    wait in all queues together.
+    """
+
+    def __init__(
+        self,
+        front: Front,
+        handle_call: HandleCall,
+        clock: Clock,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
+    ) -> None:
+        self._front = front
+        self._handle_call = handle_call
+        self._clock = clock
+        self._queue_bytes_max = queue_bytes_max
+        self._lock = threading.RLock()
+        self._decoder = Decoder()
+        self._waiting: dict[BatchFormer, Lane] = {}
+        self._queue_bytes = 0
+        self._batches_running = 0
+        self._draining = False
+        self._is_dispatching = False
+        self.refused: dict[str, int] = {}
+
+    # What others ask of the gateway, from any thread
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def queue_bytes(self) -> int:
+        """Raw input bytes that wait in all queues."""
+        return self._queue_bytes
+
+    def install(self, catalog: Catalog) -> None:
+        """Serve `catalog` from the next request on. What already waits runs where it was accepted."""
+        with self._lock:
+            self._decoder.install(catalog)
+
+    def stop(self) -> None:
+        """Refuse what comes from now on; `run` returns when everything accepted is answered."""
+        self._draining = True
+
+    # The loop
+
+    def run(self, drain_s_max: float) -> bool:
+        """Serve until `stop`, then drain at most `drain_s_max`; whether every accepted call was
+        answered.
+        """
+        while not self._draining:
+            self._step(self._wait_ms())
+        deadline_ns = self._clock.now_ns() + int(drain_s_max * 1_000) * NS_PER_MS
+        while self._is_busy() and self._clock.now_ns() < deadline_ns:
+            self._step(min(self._wait_ms(), 1))
+        answered = not self._is_busy()
+        linger_ns = self._clock.now_ns() + LINGER_NS
+        while self._clock.now_ns() < linger_ns:
+            self._step(10)
+        return answered
+
+    def _is_busy(self) -> bool:
+        return bool(self._waiting) or self._batches_running > 0
+
+    def _step(self, wait_ms: int) -> None:
+        """Take what the front has, then run at most one batch."""
+        drain = self._front.receive(EVENTS_PER_DRAIN_MAX, wait_ms)
+        if drain is None:
+            self._draining = True
+            return
+        with self._lock:
+            self._arrive(drain)
+            for _ in range(DRAINS_MAX):
+                more = self._front.receive(EVENTS_PER_DRAIN_MAX, 0)
+                if more is None or not any(more):
+                    break
+                self._arrive(more)
+            self._dispatch_one()
+
+    def _wait_ms(self) -> int:
+        """How long the front may block: 0 if a batch is due within a millisecond.
+
+        The last fraction is spent polling, because the front's time-out counts in milliseconds.
+        """
+        with self._lock:
+            due_ns = self._next_due_ns()
+        if due_ns == 0:
+            return IDLE_WAIT_MS
+        left_ms = (due_ns - self._clock.now_ns()) // NS_PER_MS
+        return int(min(max(left_ms, 0), IDLE_WAIT_MS))
+
+    def _next_due_ns(self) -> int:
+        """When the next batch or expiry is due, 0 if there is nothing to wait for."""
+        due_ns = 0
+        for former, lane in self._waiting.items():
+            times = []
+            if lane.served.executor.batches_free > 0:
+                times.append(former.due_ns())
+            if lane.can_expire and (expiry_ns := former.next_expiry_ns()):
+                times.append(expiry_ns)
+            for time_ns in times:
+                due_ns = min(due_ns or time_ns, time_ns)
+        return due_ns
+
+    # Arrival
+
+    def _arrive(self, drain: Drain) -> None:
+        if drain.infer_ids:
+            if self._draining:
+                self._refuse(drain.infer_ids, ShuttingDown(), None)
+            else:
+                self._accept(drain.infer_ids, drain.infer_payloads)
+        for call_id in drain.cancelled:
+            self._cancel(call_id)
+        for call in drain.calls:
+            self._handle(call.call_id, call.method, call.payload)
+
+    def _accept(self, call_ids: list[int], payloads: list[bytes]) -> None:
+        decoded, refused = self._decoder.decode(call_ids, payloads, self._clock.now_ns())
+        for lane, block in decoded:
+            self._admit(lane, block)
+        for call_id, refusal in refused:
+            if refusal.lane is not None:
+                refusal.lane.statistics.path_requests["protobuf"] += 1
+            self._refuse([call_id], refusal.error, refusal.lane)
+
+    def _admit(self, lane: Lane, block: RequestBlock) -> None:
+        lane.statistics.path_requests[block.path] += len(block)
+        bytes_free = self._queue_bytes_max - self._queue_bytes
+        bytes_before = lane.statistics.bytes_pending
+        refused = lane.admit(block, bytes_free)
+        self._queue_bytes += lane.statistics.bytes_pending - bytes_before
+        if refused is not block:
+            former = lane.former(block.dims)
+            self._waiting[former] = lane
+        if refused is not None:
+            self._refuse(refused.call_ids, lane.refusal(bytes_free), lane)
+
+    def _cancel(self, call_id: int) -> None:
+        """Free the slot of a call that still waits; one that runs, runs on and is not answered."""
+        for former, lane in self._waiting.items():
+            block = former.cancel(call_id)
+            if block is not None:
+                self._left_queue(lane, former, [block])
+                waited_ns = self._clock.now_ns() - block.arrived_ns
+                lane.statistics.count_failure("CANCELED", 1, waited_ns)
+                return
+
+    def _handle(self, call_id: int, method: int, payload: bytes) -> None:
+        def answer(result: bytes | ServeError) -> None:
+            if isinstance(result, ServeError):
+                self._front.fail(call_id, result)
+            else:
+                self._front.respond(call_id, result)
+
+        try:
+            self._handle_call(method, payload, answer)
+        except Exception:
+            log.exception("call.failed method=%d", method)
+            self._front.fail(call_id, Internal())
+
+    def _refuse(self, call_ids: Sequence[int], error: ServeError, lane: Lane | None) -> None:
+        for call_id in call_ids:
+            self._front.fail(call_id, error)
+            if lane is not None:
+                lane.statistics.count_refusal(error.reason)
+            else:
+                self.refused[error.reason] = self.refused.get(error.reason, 0) + 1
+
+    # Execution
+
+    def _dispatch_one(self) -> None:
+        """Expire what waited too long, then run the batch that has been due longest."""
+        if not self._waiting or self._is_dispatching:
+            return
+        now_ns = self._clock.now_ns()
+        self._expire(now_ns)
+        chosen: BatchFormer | None = None
+        chosen_due_ns = 0
+        for former, lane in self._waiting.items():
+            due_ns = former.due_ns()
+            if due_ns > now_ns or lane.served.executor.batches_free == 0:
+                continue
+            if chosen is None or due_ns < chosen_due_ns:
+                chosen, chosen_due_ns = former, due_ns
+        if chosen is None:
+            return
+        lane = self._waiting[chosen]
+        blocks = chosen.take()
+        self._left_queue(lane, chosen, blocks)
+        self._is_dispatching = True
+        try:
+            self._execute(lane, blocks)
+        finally:
+            self._is_dispatching = False
+
+    def _left_queue(self, lane: Lane, former: BatchFormer, blocks: Sequence[RequestBlock]) -> None:
+        for block in blocks:
+            lane.account(block, -1)
+            self._queue_bytes -= block.nbytes
+        if not former.requests:
+            del self._waiting[former]
+            if lane.fixed_dims is None:
+                lane.forget_idle_shapes()
+
+    def _expire(self, now_ns: int) -> None:
+        for former, lane in list(self._waiting.items()):
+            blocks = former.expired(now_ns) if lane.can_expire else []
+            if blocks:
+                self._left_queue(lane, former, blocks)
+            for block in blocks:
+                waited_ns = len(block) * (now_ns - block.arrived_ns)
+                lane.statistics.count_failure("REJECTED", len(block), waited_ns)
+                for call_id in block.call_ids:
+                    self._front.fail(call_id, QueueTimeout())
+
+    def _execute(self, lane: Lane, blocks: list[RequestBlock]) -> None:
+        started_ns = self._clock.now_ns()
+        fields = _merged(lane, blocks)
+        batch = Batch(lane, blocks, fields, sum(block.rows for block in blocks), started_ns)
+        self._batches_running += 1
+        dims = blocks[0].dims
+        nbytes = [0] * len(dims)
+        for block in blocks:
+            nbytes = [sum(pair) for pair in zip(nbytes, lane.input_bytes(block), strict=True)]
+        executor = lane.served.executor
+        inputs = executor.allocate(batch.rows, dims, nbytes)
+        gather(fields, inputs)
+        batch.gathered_ns = self._clock.now_ns()
+        executor.submit(
+            batch.rows, dims, inputs, lambda result, final: self._on_result(batch, result, final)
+        )
+
+    # Completion
+
+    def _on_result(self, batch: Batch, result: BatchResult, final: bool) -> None:
+        with self._lock:
+            if final:
+                self._batches_running -= 1
+            try:
+                self._finish(batch, result)
+            except Exception:
+                log.exception("batch.failed model=%s", batch.lane.served.ref)
+                self._fail(batch, Internal())
+            if not self._is_dispatching:
+                self._dispatch_one()
+
+    def _finish(self, batch: Batch, result: BatchResult) -> None:
+        infer_end_ns = self._clock.now_ns()
+        if result.error is not None:
+            if len(batch.call_ids) > 1:
+                self._run_one_by_one(batch)
+            else:
+                self._fail(batch, result.error)
+            return
+        answers = encode_answers(batch.lane, batch.fields, result.outputs)
+        respond = self._front.respond
+        for call_id, answer in zip(batch.call_ids, answers, strict=True):
+            respond(call_id, answer)
+        self._count_success(batch, result.infer_ns, infer_end_ns)
+
+    def _run_one_by_one(self, batch: Batch) -> None:
+        """A batch failed: one request may be to blame, so each runs alone and fails only for
+        itself.
+        """
+        for block in batch.blocks:
+            while len(block) > 1:
+                self._execute(batch.lane, [block.split(1)])
+            self._execute(batch.lane, [block])
+
+    def _fail(self, batch: Batch, error: ServeError) -> None:
+        for call_id in batch.call_ids:
+            self._front.fail(call_id, error)
+        waited_ns = batch.waited_ns(self._clock.now_ns())
+        batch.lane.statistics.count_failure("BACKEND", len(batch.call_ids), waited_ns)
+
+    def _count_success(self, batch: Batch, infer_ns: int, infer_end_ns: int) -> None:
+        end_ns = self._clock.now_ns()
+        requests = len(batch.fields)
+        input_ns = batch.gathered_ns - batch.started_ns
+        output_ns = end_ns - infer_end_ns
+        batch.lane.statistics.count_batch(
+            requests=requests,
+            rows=batch.rows,
+            total_ns=batch.waited_ns(end_ns),
+            queue_ns=batch.waited_ns(batch.started_ns),
+            input_ns=input_ns,
+            infer_ns=infer_ns,
+            output_ns=output_ns,
+            wall_ms=self._clock.wall_ms(),
+        )
+
+
+def _merged(lane: Lane, blocks: list[RequestBlock]) -> NDArray[np.int64]:
+    """The columns of all blocks. Their widths may differ: each was decoded with the table of its
+    time.
+    """
+    if len(blocks) == 1:
+        return blocks[0].fields
+    return np.concatenate([block.fields[:, : lane.columns] for block in blocks])
