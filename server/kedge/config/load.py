@@ -1,0 +1,130 @@
+"""An endpoint file to core values: one immutable manifest per version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kedge.config.check import check
+from kedge.config.document import DOCUMENT_BYTES_MAX, Document, parse_document
+from kedge.config.endpoint import EndpointFile, Serving, Tensor
+from kedge.config.model_config import triton_config
+from kedge.config.overrides import override
+from kedge.config.problems import ConfigError, Problem
+from kedge.core.datatypes import DATATYPES
+from kedge.core.settings import BatchLimits, QueueLimits
+from kedge.core.values import ModelRef, ModelSchema, TensorSpec, VersionManifest
+
+# Triton's name for what runs TorchScript files.
+PLATFORM = "pytorch_libtorch"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A checked endpoint file: the model's name and one manifest per version, oldest first."""
+
+    name: str
+    path: Path
+    manifests: tuple[VersionManifest, ...]
+
+
+def load_endpoint(
+    path: Path, *, check_files: bool = True, environ: Mapping[str, str] = os.environ
+) -> Endpoint:
+    """The endpoint that `path` describes, with `environ`'s overrides.
+
+    check_files: whether the model files must exist. Raises ConfigError with every mistake found.
+    """
+    document = override(parse_document(read_file(path), str(path)), environ)
+    endpoint = check(document)
+    if check_files:
+        _check_models(document, endpoint, path)
+    return Endpoint(endpoint.name, path, _manifests(endpoint, path))
+
+
+def read_file(path: Path) -> bytes:
+    """The text of an endpoint file, cut one byte after the limit. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(DOCUMENT_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(
+            [Problem(str(path), 0, "", f"cannot be read: {error.strerror}")]
+        ) from None
+
+
+def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> None:
+    problems = []
+    for number, version in endpoint.versions.items():
+        model = model_path(path, version.model)
+        if not model.is_file():
+            what = "is no file" if model.exists() else "does not exist"
+            problems.append(document.problem(("versions", number, "model"), f"{model} {what}"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def model_path(endpoint_file: Path, model: str) -> Path:
+    """Where `model` lies: relative paths start at the endpoint file's folder.
+
+    They may lead out of it, for whoever writes the file could as well give an absolute path.
+    """
+    return endpoint_file.parent / model
+
+
+def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...]:
+    schema = _schema(endpoint)
+    batch = _batch_limits(endpoint.serving, schema)
+    queue = _queue_limits(endpoint.serving)
+    versions = sorted(int(number) for number in endpoint.versions)
+    manifests = (
+        VersionManifest(
+            ref=ModelRef(endpoint.name, version),
+            platform=PLATFORM,
+            path=model_path(path, endpoint.versions[str(version)].model),
+            schema=schema,
+            batch=batch,
+            queue=queue,
+            config=b"",
+        )
+        for version in versions
+    )
+    return tuple(replace(m, config=triton_config(m, versions)) for m in manifests)
+
+
+def _schema(endpoint: EndpointFile) -> ModelSchema:
+    rows_max = endpoint.serving.batching.max_batch_size
+    # `check` has seen to it that either all shapes start with the batch or none does.
+    batched = rows_max > 0 and endpoint.inputs[0].shape[:1] == [-1]
+
+    def spec(tensor: Tensor) -> TensorSpec:
+        dims = tensor.shape[1:] if batched else tensor.shape
+        return TensorSpec(tensor.name, DATATYPES[tensor.datatype], tuple(dims))
+
+    return ModelSchema(
+        inputs=tuple(map(spec, endpoint.inputs)),
+        outputs=tuple(map(spec, endpoint.outputs)),
+        batched=batched,
+        rows_max=rows_max if batched else 1,
+    )
+
+
+def _batch_limits(serving: Serving, schema: ModelSchema) -> BatchLimits:
+    if not schema.batched:
+        return BatchLimits(rows_max=1, joins_requests=False)
+    return BatchLimits(
+        rows_max=schema.rows_max,
+        delay_us_max=serving.batching.max_queue_delay,
+        preferred_rows=tuple(sorted(set(serving.batching.preferred_batch_size))),
+    )
+
+
+def _queue_limits(serving: Serving) -> QueueLimits:
+    return QueueLimits(
+        requests_max=serving.queue.max_queued_requests,
+        bytes_max=serving.queue.max_queued_bytes,
+        timeout_us=serving.queue.timeout,
+        timeout_override=serving.queue.allow_timeout_override,
+    )
