@@ -11,9 +11,8 @@ from pydantic_core import ErrorDetails
 
 from kedge.config.document import Document, Location
 from kedge.config.endpoint import DIM_MAX, EndpointFile, Tensor
-from kedge.config.problems import ConfigError, Problem, nearest
+from kedge.config.problems import NOT_YET, ConfigError, Problem, nearest
 
-NOT_YET = "not in this version of Kedge"
 # What the loaders of this version read; other suffixes belong to formats of later ones.
 MODEL_SUFFIXES = (".pt", ".pth", ".ts")
 NAME_RULE = "1 to 128 letters, digits, '_', '.' or '-', the first no '.' or '-'"

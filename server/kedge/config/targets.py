@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kedge.config.check import NOT_YET
-from kedge.config.problems import ConfigError, Problem
+from kedge.config.problems import NOT_YET, ConfigError, Problem
 from kedge.config.source import EndpointSource
 
 ENDPOINT_SUFFIXES = (".yaml", ".yml")

@@ -1,0 +1,123 @@
+"""`kedge serve`: options to ServerSettings; the rest is `kedge.app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from kedge.config.problems import NOT_YET
+from kedge.core.errors import ServeError
+from kedge.core.settings import ServerSettings
+
+_DEFAULTS = {field.name: field.default for field in fields(ServerSettings)}
+_PORT = click.IntRange(0, 65535)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+RAY = f"belongs to engine ray, which is {NOT_YET}"
+TLS = f"TLS needs the grpcio front, which is {NOT_YET}; let a proxy end TLS"
+
+
+def _refused(name: str, reason: str, **option: Any) -> Callable[[_Command], _Command]:
+    """An option whose meaning is fixed and which this version cannot honour: hidden, refused."""
+
+    def refuse(_context: click.Context, _parameter: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.BadParameter(reason)
+
+    return click.option(
+        name, hidden=True, is_eager=True, expose_value=False, callback=refuse, **option
+    )
+
+
+def _engine(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value != "local":
+        raise click.BadParameter(f"engine {value} is {NOT_YET}; use local")
+    return value
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    callback=_engine,
+    expose_value=False,
+    help="What runs the models.",
+)
+@_refused("--address", RAY)
+@click.option("--host", default=_DEFAULTS["host"], show_default=True, help="Address to listen on.")
+@click.option(
+    "--grpc-port",
+    type=_PORT,
+    default=_DEFAULTS["grpc_port"],
+    show_default=True,
+    help="gRPC port; 0: any free one.",
+)
+@click.option(
+    "--http-port",
+    type=_PORT,
+    default=_DEFAULTS["http_port"],
+    show_default=True,
+    help="REST port; 0: any free one.",
+)
+@click.option(
+    "--metrics-port",
+    type=_PORT,
+    default=_DEFAULTS["metrics_port"],
+    show_default=True,
+    help="Prometheus port; 0: any free one.",
+)
+@click.option(
+    "--model-control",
+    type=click.Choice(["none", "poll", "explicit"]),
+    default=_DEFAULTS["model_control"],
+    show_default=True,
+    help="none: load all at start; poll: follow changes of the files; explicit: load on request.",
+)
+@click.option(
+    "--load-model",
+    "load_models",
+    multiple=True,
+    metavar="NAME",
+    help="With --model-control explicit: load NAME at start; '*' for all. Repeatable.",
+)
+@click.option("--token-file", type=_FILE, help="Bearer tokens, lines role:token.")
+@_refused("--tls-cert", TLS)
+@_refused("--tls-key", TLS)
+@_refused("--tls-client-ca", TLS)
+@click.option(
+    "--allow-model-code", is_flag=True, help="Load models that are code; they can do anything."
+)
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".kedge"),
+    show_default=True,
+    help="Folder for what the server keeps.",
+)
+@_refused("--stop", f"{RAY}; send SIGTERM", is_flag=True)
+@click.pass_context
+def serve(context: click.Context, /, **options: Any) -> None:
+    """Serve every TARGET until SIGTERM.
+
+    TARGET is an endpoint YAML, a folder of them, or a Triton model repository. When everything is
+    loaded, one line `ready grpc=HOST:PORT http=HOST:PORT metrics=HOST:PORT` is printed.
+    """
+    if options["load_models"] and options["model_control"] != "explicit":
+        raise click.UsageError("--load-model needs --model-control explicit")
+    settings = ServerSettings(**options)
+    from kedge import app  # noqa: PLC0415 - imports torch and numba, 2 s that --help must not pay
+
+    try:
+        context.exit(app.serve(settings))
+    except ServeError as error:
+        raise click.ClickException(str(error)) from None
