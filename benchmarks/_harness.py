@@ -1,0 +1,99 @@
+"""What every benchmark shares: the machine's fingerprint, result rows, the README's blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "benchmarks" / "results"
+PACKAGES = ("kedge", "pygrpc-native", "numba", "torch", "numpy", "grpcio", "protobuf")
+
+console = Console()
+
+
+def fingerprint() -> dict[str, Any]:
+    """What a figure depends on besides the code: processor, memory, kernel, versions, commit."""
+    return {
+        "cpu": _field("/proc/cpuinfo", "model name"),
+        "cpu_family": _field("/proc/cpuinfo", "cpu family"),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _git("rev-parse", "--short=12", "HEAD"),
+        "uncommitted": bool(_git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """The fingerprint as one line under a table."""
+    uncommitted = " with uncommitted changes" if machine["uncommitted"] else ""
+    packages = machine["packages"]
+    return (
+        f"{machine['cores']} cores of {machine['cpu']} (family {machine['cpu_family']}), "
+        f"{machine['memory_gib']} GiB, Linux {machine['kernel']}, Python {machine['python']}, "
+        f"torch {packages['torch']}, numba {packages['numba']}, "
+        f"commit {machine['commit']}{uncommitted}"
+    )
+
+
+def append_result(benchmark: str, row: dict[str, Any]) -> Path:
+    """Adds one run to results/BENCHMARK.jsonl, with date and fingerprint; returns the file."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{benchmark}.jsonl"
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    whole = {"benchmark": benchmark, "date": date, "machine": fingerprint(), **row}
+    with path.open("a") as results:
+        results.write(json.dumps(whole) + "\n")
+    return path
+
+
+def last_result(benchmark: str) -> dict[str, Any]:
+    """The newest row of results/BENCHMARK.jsonl."""
+    rows = (RESULTS / f"{benchmark}.jsonl").read_text().splitlines()
+    row: dict[str, Any] = json.loads(rows[-1])
+    return row
+
+
+def replace_block(text: str, name: str, body: str) -> str:
+    """The text with what stands between `<!-- bench:NAME -->` and its end mark replaced.
+
+    Raises ValueError when the marks are not there.
+    """
+    start, end = f"<!-- bench:{name} -->", f"<!-- /bench:{name} -->"
+    before, found_start, rest = text.partition(start)
+    _, found_end, after = rest.partition(end)
+    if not (found_start and found_end):
+        raise ValueError(f"no {start} … {end} block to write the table into")
+    return f"{before}{start}\n{body.strip()}\n{end}{after}"
+
+
+def _field(path: str, name: str) -> str:
+    found = re.search(rf"^{name}\s*:\s*(.+)$", Path(path).read_text(), re.MULTILINE)
+    return found[1].strip() if found else "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return "unknown"

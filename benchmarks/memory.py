@@ -1,0 +1,108 @@
+"""Does Kedge's memory stay where it is: over a million requests, and when far too much comes?
+
+Growth: resident memory before and after 1,000,000 requests. Expected: under 5 MB. Flood: 300
+requests of 4 MiB at once, 1.2 GB in all. Expected: the peak stays under the queue's bound of
+256 MiB plus one batch in and out of the model; what is over the bound is refused, and the server
+answers as before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import peers
+from _harness import REPOSITORY, append_result, console
+from _load import h2load_count
+from _processes import ending_on_signals
+from _wire import check_answer, infer_request, success_count
+from rich.progress import track
+
+GROWTH_MB_MAX = 5.0
+CHUNKS = 10
+WARM_REQUESTS = 100_000
+FLOOD_REQUESTS = 300
+FLOOD_CONNECTIONS, FLOOD_STREAMS = 30, 10
+MIB = 1024 * 1024
+QUEUE_MIB = 256
+# Eight rows of 4 MiB: the batch's buffer, and the requests that it was made of.
+BATCH_MIB = 2 * 8 * 4
+
+
+def main() -> int:
+    """Measures, prints and keeps both results; 1 if a goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=1_000_000, help="of the growth part")
+    requests = parser.parse_args().requests
+    with ending_on_signals(), tempfile.TemporaryDirectory(prefix="kedge-") as folder:
+        row = {
+            "growth": measure_growth(Path(folder), requests),
+            "flood": measure_flood(Path(folder)),
+        }
+    path = append_result("memory", row)
+    growth, flood = row["growth"], row["flood"]
+    console.print(
+        f"{requests:,} requests: {growth['growth_mb']:+.2f} MB of {growth['rss_mb'][0]:.0f} MB, "
+        f"goal under {GROWTH_MB_MAX:g} MB: {_verdict(growth['reached'])}"
+    )
+    console.print(
+        f"{FLOOD_REQUESTS} requests of 4 MiB: {flood['answered']} answered, {flood['refused']} "
+        f"refused, peak {flood['peak_growth_mib']:+.0f} MiB, goal under {flood['bound_mib']} MiB: "
+        f"{_verdict(flood['reached'])}"
+    )
+    console.print(f"added to {path.relative_to(REPOSITORY)}")
+    return 0 if growth["reached"] and flood["reached"] else 1
+
+
+def measure_growth(folder: Path, requests: int) -> dict[str, Any]:
+    """Resident memory of a server after each tenth of the requests, the first after warm-up."""
+    with peers.running_kedge(folder / "growth") as server:
+        message = infer_request().SerializeToString()
+        h2load_count(server.address, message, WARM_REQUESTS, connections=8, streams=8)
+        rss_mb = [server.process.rss_bytes() / 1e6]
+        successes = success_count(server.address)
+        for _ in track(range(CHUNKS), f"{requests:,} requests", console=console):
+            h2load_count(server.address, message, requests // CHUNKS, connections=8, streams=8)
+            rss_mb.append(server.process.rss_bytes() / 1e6)
+        successes = success_count(server.address) - successes
+        check_answer(server.address, server.expected)
+    growth_mb = rss_mb[-1] - rss_mb[0]
+    return {
+        "successes": successes,
+        "rss_mb": [round(value, 2) for value in rss_mb],
+        "growth_mb": round(growth_mb, 2),
+        "reached": growth_mb < GROWTH_MB_MAX and successes == requests // CHUNKS * CHUNKS,
+    }
+
+
+def measure_flood(folder: Path) -> dict[str, Any]:
+    """The kernel's own peak of resident memory while all large requests come at once."""
+    with peers.running_kedge(folder / "flood", "large") as server:
+        message = infer_request("large").SerializeToString()
+        check_answer(server.address, server.expected, "large")
+        server.process.reset_rss_peak()
+        before, successes = server.process.rss_bytes(), success_count(server.address, "large")
+        load = h2load_count(
+            server.address, message, FLOOD_REQUESTS, FLOOD_CONNECTIONS, FLOOD_STREAMS
+        )
+        answered = success_count(server.address, "large") - successes
+        peak_mib = (server.process.rss_peak_bytes() - before) / MIB
+        check_answer(server.address, server.expected, "large")
+    return {
+        "answered": answered,
+        "refused": load.requests - answered,
+        "peak_growth_mib": round(peak_mib, 1),
+        "bound_mib": QUEUE_MIB + BATCH_MIB,
+        "reached": peak_mib < QUEUE_MIB + BATCH_MIB and load.requests == FLOOD_REQUESTS,
+    }
+
+
+def _verdict(reached: bool) -> str:
+    return "reached" if reached else "missed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
