@@ -218,7 +218,8 @@ def _load_frozen(manifest: VersionManifest) -> torch.jit.ScriptModule:
         # torch.jit is deprecated as a way to make models; loading what exists is our purpose.
         warnings.simplefilter("ignore", DeprecationWarning)
         module = torch.jit.load(str(manifest.path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-        return torch.jit.freeze(module)
+        frozen: torch.jit.ScriptModule = torch.jit.freeze(module)
+        return frozen
 
 
 def _raw_view(tensor: torch.Tensor) -> Buffer:

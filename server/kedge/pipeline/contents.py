@@ -57,7 +57,7 @@ def raw_from_contents(
     if not datatype.is_fixed_size:
         return pack_bytes(values)
     if datatype.numpy.kind in "iu" and values:
-        limits = np.iinfo(datatype.numpy)
+        limits = np.iinfo(datatype.numpy.name)
         for value in (min(values), max(values)):
             if not limits.min <= value <= limits.max:
                 raise InvalidRequest(f"{tensor}: {value} is no {datatype.name}")
@@ -71,7 +71,7 @@ def pack_bytes(elements: Sequence[bytes]) -> bytes:
 
 def unpack_bytes(raw: bytes | memoryview, tensor: str) -> list[bytes]:
     """The elements of a raw BYTES tensor. Raises InvalidRequest where a length runs past the end."""
-    elements = []
+    elements: list[bytes] = []
     position = 0
     while position < len(raw):
         start = position + LENGTH_BYTES

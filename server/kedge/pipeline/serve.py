@@ -19,7 +19,7 @@ from kedge_kernels.codec import gather
 from numpy.typing import NDArray
 
 from kedge.core.errors import Internal, QueueTimeout, ServeError, ShuttingDown
-from kedge.core.ports import BatchResult, Clock, Front
+from kedge.core.ports import BatchResult, Clock, Drain, Front
 from kedge.core.settings import EVENTS_PER_DRAIN_MAX, QUEUE_BYTES_MAX
 from kedge.core.values import Catalog
 from kedge.pipeline.answer import encode_answers
