@@ -40,6 +40,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 PERF_ANALYZER_IN_FLIGHT = 16
 PERF_ANALYZER_SERVERS = frozenset({"kedge", "triton"})
 WARM_UP_S = 0.5
+README = REPOSITORY / "README.md"
 FIGURE = "docs/img/bench_serve.svg"
 
 Measures = dict[str, float]
@@ -51,6 +52,9 @@ def main() -> int:
     if h2load_version() is None:
         console.print("h2load is missing: apt-get install nghttp2-client")
         return 2
+    if options.write_readme:
+        # Before minutes of measuring: raises if README.md has no place for the table.
+        replace_block(README.read_text(), "serve", "")
     with ending_on_signals(), tempfile.TemporaryDirectory(prefix="kedge-") as folder:
         servers = compare(options, Path(folder))
     row = {
@@ -194,9 +198,8 @@ def _perf_analyzer_venv() -> Path | None:
 def write_readme(row: dict[str, Any]) -> None:
     """Puts the table into README.md and the plot beside the documents."""
     plot(row, REPOSITORY / FIGURE)
-    readme = REPOSITORY / "README.md"
     table = f"{markdown(row)}\n\n![Server CPU, throughput and latency]({FIGURE})"
-    readme.write_text(replace_block(readme.read_text(), "serve", table))
+    README.write_text(replace_block(README.read_text(), "serve", table))
 
 
 if __name__ == "__main__":
