@@ -1,0 +1,179 @@
+"""Brings model versions in and out of the catalog, one change after another.
+
+Decides what must be loaded again, and in which order a change becomes visible. Single-threaded: the
+registry calls it from its loader thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from kedge.core.errors import LoadFailed, ServeError
+from kedge.core.ports import Executor
+from kedge.core.values import Catalog, ModelRef, ServedVersion, VersionManifest, VersionState
+from kedge.models.states import StateTable, not_reloaded
+
+log = logging.getLogger("kedge.models")
+
+MakeExecutor = Callable[[VersionManifest], Executor]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a version was loaded from; a version is loaded again only when it differs.
+
+    file: modification time, size and inode of the model file; None where there is none.
+    """
+
+    manifest: VersionManifest
+    file: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change has done and what it leaves to do.
+
+    retired: versions that no longer serve, to be passed to `Loader.close` once the caller has its
+    answer. error: the first-hand reason if something could not be loaded.
+    """
+
+    retired: tuple[ServedVersion, ...] = ()
+    error: ServeError | None = None
+
+
+class Loader:
+    """Owns the catalog and the states.
+
+    make_executor: loads and warms a version; whatever it raises fails that version only. on_change:
+    called with every new catalog before it counts as loaded and before anything that left it is
+    closed; when it returns, no new request may reach what left.
+    """
+
+    def __init__(
+        self, make_executor: MakeExecutor, on_change: Callable[[Catalog], None], states: StateTable
+    ) -> None:
+        self._make_executor = make_executor
+        self._on_change = on_change
+        self._states = states
+        self._loaded: dict[ModelRef, Stamp] = {}
+        self._failed: dict[ModelRef, Stamp] = {}
+        self.catalog = Catalog()
+
+    def load(self, name: str, manifests: Sequence[VersionManifest], *, retry: bool) -> Change:
+        """Make `manifests` the served versions of `name`.
+
+        A version whose manifest and file are as before is left alone, and loses no statistics.
+        A version that fails keeps what served before under its number, and as long as one fails
+        none is taken out: a broken new version must not replace a good old one. retry: whether
+        to try again what failed with the same stamp.
+        """
+        served = self.catalog.models.get(name, {})
+        self._states.keep_only(name, served.keys() | {m.ref.version for m in manifests})
+        loaded: dict[int, ServedVersion] = {}
+        failures: dict[int, str] = {}
+        for manifest in manifests:
+            version, stamp = manifest.ref.version, _stamp(manifest)
+            if self._is_settled(stamp, retry=retry):
+                continue
+            try:
+                loaded[version] = self._load_version(stamp, is_served=version in served)
+            except LoadFailed as error:
+                failures[version] = str(error)
+        present = {**served, **loaded}
+        wanted = {manifest.ref.version for manifest in manifests}
+        if wanted <= present.keys() and not failures:
+            present = {version: present[version] for version in wanted}
+        retired = self._install(name, present)
+        for version in loaded:
+            self._states.mark(ModelRef(name, version), VersionState.READY)
+            log.info("model.loaded %s:%s", name, version)
+        return Change(retired, _load_failed(name, failures))
+
+    def unload(self, name: str) -> Change:
+        """Take all versions of `name` out; the catalog keeps an empty entry of a known name."""
+        for ref in [ref for ref in self._failed if ref.name == name]:
+            del self._failed[ref]
+        self._states.mark_unloaded(name)
+        return Change(self._install(name, {}) if name in self.catalog.models else ())
+
+    def close(self, retired: Iterable[ServedVersion]) -> None:
+        """Close the executors of versions that left the catalog, and say so in the index."""
+        for served in retired:
+            served.executor.close()
+            name, version = served.ref.name, served.ref.version
+            if version not in self.catalog.models.get(name, {}):
+                self._states.mark_unloaded(name, [version])
+                log.info("model.unloaded %s", served.ref)
+
+    def _is_settled(self, stamp: Stamp, *, retry: bool) -> bool:
+        """Whether loading `stamp` would change nothing."""
+        ref = stamp.manifest.ref
+        if self._loaded.get(ref) == stamp:
+            # Also where a change failed in between and was taken back.
+            self._failed.pop(ref, None)
+            self._states.mark(ref, VersionState.READY)
+            return True
+        return not retry and self._failed.get(ref) == stamp
+
+    def _load_version(self, stamp: Stamp, *, is_served: bool) -> ServedVersion:
+        """Raises LoadFailed with the reason; the index then has it too."""
+        manifest = stamp.manifest
+        self._states.mark(manifest.ref, VersionState.LOADING)
+        for warning in manifest.warnings:
+            log.warning("model.setting_ignored %s: %s", manifest.ref, warning)
+        try:
+            if stamp.file is None:
+                raise LoadFailed(f"{manifest.path}: there is no such file; put the model there")
+            served = ServedVersion(manifest, self._make_executor(manifest))
+        except Exception as error:
+            is_ours = isinstance(error, ServeError)
+            reason = str(error) if is_ours else repr(error)
+            log.warning("model.load_failed %s: %s", manifest.ref, reason, exc_info=not is_ours)
+            self._failed[manifest.ref] = stamp
+            if is_served:
+                self._states.mark(manifest.ref, VersionState.READY, not_reloaded(reason))
+            else:
+                self._states.mark(manifest.ref, VersionState.UNAVAILABLE, reason)
+            raise LoadFailed(reason) from error
+        self._loaded[manifest.ref] = stamp
+        self._failed.pop(manifest.ref, None)
+        return served
+
+    def _install(self, name: str, versions: dict[int, ServedVersion]) -> tuple[ServedVersion, ...]:
+        """Serve exactly `versions` of `name` from now on; return those that served until now."""
+        before = self.catalog.models.get(name)
+        if before == versions:
+            return ()
+        retired = tuple(
+            served
+            for version, served in (before or {}).items()
+            if versions.get(version) is not served
+        )
+        for served in retired:
+            if served.ref.version not in versions:
+                self._loaded.pop(served.ref, None)
+                self._states.mark(served.ref, VersionState.UNLOADING)
+        catalog = Catalog({**self.catalog.models, name: versions})
+        self._on_change(catalog)
+        self.catalog = catalog
+        return retired
+
+
+def _stamp(manifest: VersionManifest) -> Stamp:
+    try:
+        stat = manifest.path.stat()
+    except OSError:
+        return Stamp(manifest, None)
+    return Stamp(manifest, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+
+
+def _load_failed(name: str, failures: dict[int, str]) -> LoadFailed | None:
+    if not failures:
+        return None
+    versions = "; ".join(
+        f"version {version} is at UNAVAILABLE state: {reason}"
+        for version, reason in failures.items()
+    )
+    return LoadFailed(f"load failed for model '{name}': {versions}")
