@@ -119,5 +119,5 @@ def serve(context: click.Context, /, **options: Any) -> None:
 
     try:
         context.exit(app.serve(settings))
-    except ServeError as error:
+    except (ServeError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -14,7 +14,7 @@ from kedge.config.model_config import triton_config
 from kedge.config.overrides import override
 from kedge.config.problems import ConfigError, Problem
 from kedge.core.datatypes import DATATYPES
-from kedge.core.settings import BatchLimits, QueueLimits
+from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, QueueLimits
 from kedge.core.values import ModelRef, ModelSchema, TensorSpec, VersionManifest
 
 # Triton's name for what runs TorchScript files.
@@ -77,7 +77,7 @@ def model_path(endpoint_file: Path, model: str) -> Path:
 def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...]:
     schema = _schema(endpoint)
     batch = _batch_limits(endpoint.serving, schema)
-    queue = _queue_limits(endpoint.serving)
+    queue = _queue_limits(endpoint.serving, schema)
     versions = sorted(int(number) for number in endpoint.versions)
     manifests = (
         VersionManifest(
@@ -121,9 +121,12 @@ def _batch_limits(serving: Serving, schema: ModelSchema) -> BatchLimits:
     )
 
 
-def _queue_limits(serving: Serving) -> QueueLimits:
+def _queue_limits(serving: Serving, schema: ModelSchema) -> QueueLimits:
+    requests_max = serving.queue.max_queued_requests
     return QueueLimits(
-        requests_max=serving.queue.max_queued_requests,
+        requests_max=requests_max,
+        # Neither one full batch nor that many requests of one row may be kept out by it.
+        rows_max=max(QUEUE_ROWS_MAX, requests_max, schema.rows_max),
         bytes_max=serving.queue.max_queued_bytes,
         timeout_us=serving.queue.timeout,
         timeout_override=serving.queue.allow_timeout_override,

@@ -47,4 +47,5 @@ def triton_config(manifest: VersionManifest, versions: Sequence[int]) -> bytes:
                 default_queue_policy=policy,
             )
         )
-    return config.SerializeToString()
+    # Deterministic, so that equal endpoints are equal bytes and are not loaded again.
+    return config.SerializeToString(deterministic=True)
