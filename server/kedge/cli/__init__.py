@@ -7,7 +7,11 @@ from __future__ import annotations
 import click
 
 from kedge import __version__
+from kedge.cli.doctor import doctor
+from kedge.cli.explain import explain
+from kedge.cli.init import init
 from kedge.cli.serve import serve
+from kedge.cli.validate import validate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +23,5 @@ def main() -> None:
     """
 
 
-for _verb in (serve,):
+for _verb in (init, doctor, validate, serve, explain):
     main.add_command(_verb)

@@ -19,7 +19,10 @@ TEMPLATES = {
     "folder", default=".", metavar="[DIR]", type=click.Path(file_okay=False, path_type=Path)
 )
 def init(folder: Path) -> None:
-    """Write a working project to DIR (default: here); existing files are never touched."""
+    """Write a small working project to DIR.
+
+    DIR is here if left out. Existing files are never touched.
+    """
     taken = [name for name in TEMPLATES if (folder / name).exists()]
     if taken:
         raise click.ClickException(f"{folder} already has {', '.join(taken)}; nothing was written")

@@ -41,6 +41,23 @@ def _engine(_context: click.Context, _parameter: click.Parameter, value: str) ->
     return value
 
 
+_LISTENERS = (
+    ("--host", str, "Address to listen on."),
+    ("--grpc-port", _PORT, "gRPC port; 0: any free one."),
+    ("--http-port", _PORT, "REST port; 0: any free one."),
+    ("--metrics-port", _PORT, "Prometheus port; 0: any free one."),
+)
+
+
+def listener_options(command: _Command) -> _Command:
+    """Adds --host and the three ports, with the defaults of `ServerSettings`."""
+    for name, kind, text in reversed(_LISTENERS):
+        default = _DEFAULTS[name.removeprefix("--").replace("-", "_")]
+        option = click.option(name, type=kind, default=default, show_default=True, help=text)
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("targets", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -53,28 +70,7 @@ def _engine(_context: click.Context, _parameter: click.Parameter, value: str) ->
     help="What runs the models.",
 )
 @_refused("--address", RAY)
-@click.option("--host", default=_DEFAULTS["host"], show_default=True, help="Address to listen on.")
-@click.option(
-    "--grpc-port",
-    type=_PORT,
-    default=_DEFAULTS["grpc_port"],
-    show_default=True,
-    help="gRPC port; 0: any free one.",
-)
-@click.option(
-    "--http-port",
-    type=_PORT,
-    default=_DEFAULTS["http_port"],
-    show_default=True,
-    help="REST port; 0: any free one.",
-)
-@click.option(
-    "--metrics-port",
-    type=_PORT,
-    default=_DEFAULTS["metrics_port"],
-    show_default=True,
-    help="Prometheus port; 0: any free one.",
-)
+@listener_options
 @click.option(
     "--model-control",
     type=click.Choice(["none", "poll", "explicit"]),
