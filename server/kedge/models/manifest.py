@@ -85,7 +85,12 @@ def _batch_limits(config: proto.ModelConfig) -> BatchLimits:
     return BatchLimits(
         rows_max=config.max_batch_size,
         delay_us_max=batching.max_queue_delay_microseconds,
-        preferred_rows=tuple(sorted(set(batching.preferred_batch_size))),
+        # Where nothing is preferred, completion wrote the full batch; that leaves anyway.
+        preferred_rows=tuple(
+            sorted(
+                size for size in {*batching.preferred_batch_size} if size < config.max_batch_size
+            )
+        ),
     )
 
 

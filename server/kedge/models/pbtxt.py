@@ -5,6 +5,9 @@ Pure. Not here: what Kedge makes of the fields (`support.py`, `manifest.py`).
 
 from __future__ import annotations
 
+import difflib
+import re
+
 from google.protobuf import json_format, text_format
 
 from kedge import proto
@@ -15,17 +18,21 @@ PLATFORM = "pytorch_libtorch"
 MODEL_FILENAME = "model.pt"
 # Generated configurations with hundreds of tensors have 100 KB; more than this is no configuration.
 CONFIG_BYTES_MAX = 4 * 1024 * 1024
+# The parsers quote what they cannot read, however long; a gRPC status travels in one header.
+REASON_CHARS_MAX = 500
+_UNKNOWN_FIELD = re.compile(r'Message type "([\w.]+)" has no field named "(\w+)"')
 
 
 def parse_text(text: bytes, where: str) -> proto.ModelConfig:
     """The message in a config.pbtxt. Raises RepositoryFailed with `where`, line and column."""
+    _check_size(len(text), where)
     config = proto.ModelConfig()
     try:
-        text_format.Parse(_decode(text, where), config)
+        text_format.Parse(text.decode("utf-8"), config)
+    except UnicodeDecodeError as error:
+        raise RepositoryFailed(f"{where}: expected UTF-8, byte {error.start} is not") from None
     except text_format.ParseError as error:
-        raise RepositoryFailed(f"{where}: {error}") from None
-    except RecursionError:
-        raise RepositoryFailed(f"{where}: nested too deep") from None
+        raise RepositoryFailed(f"{where}: {_explain(error)}") from None
     return config
 
 
@@ -34,25 +41,29 @@ def parse_json(text: str, where: str) -> proto.ModelConfig:
 
     Raises RepositoryFailed with `where` and the reason.
     """
+    _check_size(len(text), where)
     config = proto.ModelConfig()
     try:
-        json_format.Parse(_decode(text.encode("utf-8"), where), config)
+        json_format.Parse(text, config)
     except json_format.ParseError as error:
-        raise RepositoryFailed(f"{where}: {error}") from None
-    except RecursionError:
-        raise RepositoryFailed(f"{where}: nested too deep") from None
+        raise RepositoryFailed(f"{where}: {_explain(error)}") from None
     return config
 
 
-def _decode(text: bytes, where: str) -> str:
-    if len(text) > CONFIG_BYTES_MAX:
-        raise RepositoryFailed(
-            f"{where}: expected at most {CONFIG_BYTES_MAX} bytes, got {len(text)}"
-        )
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RepositoryFailed(f"{where}: expected UTF-8, byte {error.start} is not") from None
+def _check_size(size: int, where: str) -> None:
+    if size > CONFIG_BYTES_MAX:
+        raise RepositoryFailed(f"{where}: expected at most {CONFIG_BYTES_MAX} bytes, got {size}")
+
+
+def _explain(error: Exception) -> str:
+    """The parser's reason, which has line and column, and the nearest field for an unknown one."""
+    reason = str(error).partition("\n")[0][:REASON_CHARS_MAX]
+    unknown = _UNKNOWN_FIELD.search(reason)
+    if not unknown:
+        return reason
+    message = proto.ModelConfig.DESCRIPTOR.file.pool.FindMessageTypeByName(unknown[1])
+    nearest = difflib.get_close_matches(unknown[2], message.fields_by_name, n=1)
+    return f"{reason} Did you mean '{nearest[0]}'?" if nearest else reason
 
 
 def complete(config: proto.ModelConfig, name: str) -> proto.ModelConfig:
