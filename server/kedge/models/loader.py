@@ -72,6 +72,7 @@ class Loader:
         served = self.catalog.models.get(name, {})
         self._states.keep_only(name, served.keys() | {m.ref.version for m in manifests})
         loaded: dict[int, ServedVersion] = {}
+        stamps: dict[ModelRef, Stamp] = {}
         failures: dict[int, str] = {}
         for manifest in manifests:
             version, stamp = manifest.ref.version, _stamp(manifest)
@@ -79,6 +80,7 @@ class Loader:
                 continue
             try:
                 loaded[version] = self._load_version(stamp, is_served=version in served)
+                stamps[manifest.ref] = stamp
             except LoadFailed as error:
                 failures[version] = str(error)
         present = {**served, **loaded}
@@ -86,9 +88,11 @@ class Loader:
         if wanted <= present.keys() and not failures:
             present = {version: present[version] for version in wanted}
         retired = self._install(name, present)
-        for version in loaded:
-            self._states.mark(ModelRef(name, version), VersionState.READY)
-            log.info("model.loaded %s:%s", name, version)
+        self._loaded |= stamps
+        for ref in stamps:
+            self._failed.pop(ref, None)
+            self._states.mark(ref, VersionState.READY)
+            log.info("model.loaded %s", ref)
         return Change(retired, _load_failed(name, failures))
 
     def unload(self, name: str) -> Change:
@@ -126,7 +130,7 @@ class Loader:
         try:
             if stamp.file is None:
                 raise LoadFailed(f"{manifest.path}: there is no such file; put the model there")
-            served = ServedVersion(manifest, self._make_executor(manifest))
+            return ServedVersion(manifest, self._make_executor(manifest))
         except Exception as error:
             is_ours = isinstance(error, ServeError)
             reason = str(error) if is_ours else repr(error)
@@ -137,9 +141,6 @@ class Loader:
             else:
                 self._states.mark(manifest.ref, VersionState.UNAVAILABLE, reason)
             raise LoadFailed(reason) from error
-        self._loaded[manifest.ref] = stamp
-        self._failed.pop(manifest.ref, None)
-        return served
 
     def _install(self, name: str, versions: dict[int, ServedVersion]) -> tuple[ServedVersion, ...]:
         """Serve exactly `versions` of `name` from now on; return those that served until now."""

@@ -134,6 +134,8 @@ class Registry:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """End the thread and close all executors. A load in progress is given `timeout_s`."""
+        if self._closing:
+            return
         self._closing = True
         if self._thread.is_alive():
             with contextlib.suppress(queue.Full):
