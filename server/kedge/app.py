@@ -15,10 +15,11 @@ from kedge.config.targets import find_targets
 from kedge.control.http_process import HttpProcess
 from kedge.control.rpc import ROLES_OF, ControlRpc
 from kedge.core.clock import SystemClock
-from kedge.core.errors import LoadFailed
+from kedge.core.errors import ServeError, Unavailable
+from kedge.core.ports import Executor
 from kedge.core.settings import ServerSettings
 from kedge.core.sources import ModelSource
-from kedge.core.values import VersionManifest
+from kedge.core.values import Catalog, VersionManifest
 from kedge.front.auth import load_access
 from kedge.front.native import NativeFront
 from kedge.models.registry import Registry
@@ -26,7 +27,7 @@ from kedge.models.repository import sources_of_repository
 from kedge.proto import INFERENCE_SERVICE
 
 if TYPE_CHECKING:
-    from kedge.core.ports import Executor
+    from kedge.pipeline.serve import Gateway
 
 log = logging.getLogger("kedge.app")
 INFER = INFERENCE_SERVICE + "ModelInfer"
@@ -48,65 +49,75 @@ def serve(settings: ServerSettings) -> int:
 
 
 class _Server:
+    """One server's life: listen, start everything side by side, serve on this thread, drain."""
+
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._endpoints = find_targets(settings.targets).endpoints
-        for endpoint in self._endpoints:
+        for endpoint in find_targets(settings.targets).endpoints:
+            # A mistake in an endpoint file ends the start: its author stands at the terminal. A bad
+            # model in a repository is reported in the index, and the others serve.
             endpoint.manifests()
-        self._access = load_access(settings.token_file)
-        self._front = NativeFront(
-            settings.host, settings.grpc_port, INFER, _methods(), self._access
-        )
+        access = load_access(settings.token_file)
+        self._front = NativeFront(settings.host, settings.grpc_port, INFER, ROLES_OF, access)
         self._http = HttpProcess(
             f"{_reachable(settings.host)}:{self._front.port}",
             settings.host,
             settings.http_port,
             settings.metrics_port,
-            loopback_control=not self._access.needs_token,
+            loopback_control=not access.needs_token,
         )
-        self._failed_to_start = False
+        self._registry = Registry(self._sources, _make_executor, self._install)
+        self._control = ControlRpc(
+            self._registry, lambda: self._gateway.draining, self._process_counters
+        )
+        self._gateway: Gateway
+        self._has_started = False
 
     def run(self) -> int:
-        # Side by side, as all three take long: the HTTP process starts on another core, torch is read
-        # from disk by a thread, and this thread imports numba and loads the kernels.
+        # Side by side, as each takes long: the HTTP process on another core, torch on a thread that
+        # mostly reads from disk, numba and the kernels on this one.
         self._http.start()
         threading.Thread(target=_import_torch, name="import-torch", daemon=True).start()
-        from kedge_kernels import warm  # noqa: PLC0415
-
         from kedge.pipeline.serve import Gateway  # noqa: PLC0415
+        from kedge_kernels.codec import warm  # noqa: PLC0415
 
         warm()
-        registry = Registry(
-            sources=self._sources,
-            make_executor=self._make_executor,
-            on_change=lambda catalog: gateway.install(catalog),
-        )
-        control = ControlRpc(
-            registry,
-            is_draining=lambda: gateway.draining,
-            process_counters=lambda: {
-                "pid": os.getpid(),
-                "version": __version__,
-                "refused": gateway.refused,
-                "queue_bytes": gateway.queue_bytes,
-            },
-        )
-        gateway = Gateway(
-            self._front, control.handle, SystemClock(), self._settings.queue_bytes_max
+        self._gateway = Gateway(
+            self._front, self._control.handle, SystemClock(), self._settings.queue_bytes_max
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: gateway.stop())
+            signal.signal(number, lambda *_: self._gateway.stop())
         self._front.start()
-        starter = threading.Thread(
-            target=self._start_models, args=(registry, gateway.stop), name="start", daemon=True
-        )
-        starter.start()
-        answered = gateway.run(self._settings.drain_s_max)
+        threading.Thread(target=self._start_models, name="start-models", daemon=True).start()
+        answered = self._gateway.run(self._settings.drain_s_max)
         self._http.stop()
         self._front.close()
+        self._registry.close()
         if not answered:
             log.error("drain.timed_out drain_s_max=%s", self._settings.drain_s_max)
-        return 0 if answered and not self._failed_to_start else 1
+        return 0 if answered and self._has_started else 1
+
+    def _start_models(self) -> None:
+        """Load, wait for the HTTP process, say that the server is ready."""
+        settings = self._settings
+        try:
+            self._registry.start(settings.model_control, settings.load_models, settings.poll_s)
+            addresses = self._http.wait_ready(HTTP_READY_S_MAX)
+            if addresses is None:
+                raise Unavailable("the HTTP process did not start, its messages stand above")
+        except ServeError as error:
+            log.error("server.not_started: %s", error)
+            self._gateway.stop()
+            return
+        # What exists now lives as long as the process: spare the collector from walking it again.
+        gc.collect()
+        gc.freeze()
+        self._has_started = True
+        print(  # noqa: T201 - the ready line is the interface
+            f"ready grpc={settings.host}:{self._front.port} "
+            f"http={addresses.http} metrics={addresses.metrics}",
+            flush=True,
+        )
 
     def _sources(self) -> Sequence[ModelSource]:
         """Read anew at every poll, so that models and endpoint files may come and go."""
@@ -116,33 +127,22 @@ class _Server:
             found += sources_of_repository(repository)
         return found
 
-    def _make_executor(self, manifest: VersionManifest) -> Executor:
-        from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415 - torch: 2 s
+    def _install(self, catalog: Catalog) -> None:
+        self._gateway.install(catalog)
 
-        if manifest.platform != "pytorch_libtorch":
-            raise LoadFailed(f"{manifest.ref}: platform {manifest.platform} is not in this version")
-        return TorchScriptExecutor(manifest)
-
-    def _start_models(self, registry: Registry, stop: object) -> None:
-        registry.start(self._settings.model_control, self._settings.load_models)
-        addresses = self._http.wait_ready(HTTP_READY_S_MAX)
-        if addresses is None:
-            log.error("http_process.failed see its messages above")
-            self._failed_to_start = True
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-        # What exists now lives as long as the process: keep the collector from walking it again.
-        gc.collect()
-        gc.freeze()
-        print(  # noqa: T201 - the ready line is the interface
-            f"ready grpc={self._settings.host}:{self._front.port} "
-            f"http={addresses.http} metrics={addresses.metrics}",
-            flush=True,
-        )
+    def _process_counters(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "refused": self._gateway.refused,
+            "queue_bytes": self._gateway.queue_bytes,
+        }
 
 
-def _methods() -> dict[str, frozenset[str]]:
-    return {path: roles for path, roles in ROLES_OF.items() if path != INFER}
+def _make_executor(manifest: VersionManifest) -> Executor:
+    from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415 - torch: 2 s
+
+    return TorchScriptExecutor(manifest)
 
 
 def _reachable(host: str) -> str:

@@ -47,7 +47,10 @@ class Scene:
         self.script.append(step)
 
     def run(self) -> bool:
-        def idle() -> None:
+        def idle(timeout_ms: int) -> None:
+            if timeout_ms == 0:
+                self.clock.advance_us(50)
+                return
             if self.script:
                 self.script.pop(0)()
             else:

@@ -47,7 +47,7 @@ class FakeFront:
         self.drains: list[Drain] = []
         self.answers: dict[int, bytes] = {}
         self.errors: dict[int, ServeError] = {}
-        self.on_idle: Callable[[], None] = lambda: None
+        self.on_idle: Callable[[int], None] = lambda timeout_ms: None
 
     def start(self) -> None: ...
     def close(self) -> None: ...
@@ -66,11 +66,10 @@ class FakeFront:
     def receive(self, events_max: int, timeout_ms: int) -> Drain | None:
         if self.drains:
             return self.drains.pop(0)
-        if timeout_ms > 0:
-            self.on_idle()
+        self.on_idle(timeout_ms)
         return Drain([], [], [], [])
 
-    def respond(self, call_id: int, payload: bytes | bytearray) -> bool:
+    def respond(self, call_id: int, payload: bytes) -> bool:
         assert call_id not in self.answers, "answered twice"
         assert call_id not in self.errors, "answered after it failed"
         self.answers[call_id] = bytes(payload)

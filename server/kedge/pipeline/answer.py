@@ -6,17 +6,17 @@ import ctypes
 from collections.abc import Sequence
 
 import numpy as np
-from kedge_kernels.codec import ID_ADDRESS, ID_BYTES, OUTPUT_MASK, ROWS, encode
 from numpy.typing import NDArray
 
 from kedge.core.ports import OutputTensor
 from kedge.pipeline.lane import Lane
 from kedge.proto import ModelInferResponse
+from kedge_kernels.codec import ID_ADDRESS, ID_BYTES, OUTPUT_MASK, ROWS, encode
 
 
 def encode_answers(
     lane: Lane, fields: NDArray[np.int64], outputs: Sequence[OutputTensor]
-) -> Sequence[bytes | bytearray]:
+) -> Sequence[bytes]:
     """One answer per row of `fields`; request r owns the next ROWS rows of every output."""
     if lane.answers is None:
         return _encode_protobuf(lane, fields, outputs)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from kedge_kernels.codec import NBYTES, ROWS
 from numpy.typing import NDArray
+
+from kedge_kernels.codec import NBYTES, ROWS
 
 NS_PER_US = 1_000
 Dims = tuple[tuple[int, ...], ...]
@@ -71,11 +72,9 @@ class RequestBlock:
         self._count()
         return head
 
-    def requests_within(self, rows_max: int) -> int:
-        """How many requests from the front have at most `rows_max` rows together."""
-        if self.rows <= rows_max:
-            return len(self)
-        return int(np.searchsorted(self.fields[:, ROWS].cumsum(), rows_max, side="right"))
+    def requests_within(self, column: int, total_max: int) -> int:
+        """How many of the first requests have at most `total_max` in `column`, ROWS or NBYTES."""
+        return int(np.searchsorted(self.fields[:, column].cumsum(), total_max, side="right"))
 
     def extract(self, call_id: int) -> RequestBlock:
         """Remove one request that is here and return it; the block may be empty afterwards."""

@@ -70,7 +70,7 @@ def pack_bytes(elements: Sequence[bytes]) -> bytes:
 
 
 def unpack_bytes(raw: bytes | memoryview, tensor: str) -> list[bytes]:
-    """The elements of a raw BYTES tensor. Raises InvalidRequest where a length runs past the end."""
+    """The elements of a raw BYTES tensor. Raises InvalidRequest if a length runs past the end."""
     elements: list[bytes] = []
     position = 0
     while position < len(raw):

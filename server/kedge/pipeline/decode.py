@@ -5,7 +5,6 @@ leaves.
 from __future__ import annotations
 
 import numpy as np
-from kedge_kernels.codec import CODE, PLAN, RequestTable, scan
 from numpy.typing import NDArray
 
 from kedge.core.addressing import find_version
@@ -13,12 +12,13 @@ from kedge.core.values import Catalog
 from kedge.pipeline.blocks import Dims, RequestBlock
 from kedge.pipeline.decode_protobuf import Decoded, RequestRefused, decode_protobuf
 from kedge.pipeline.lane import Lane
+from kedge_kernels.codec import CODE, PLAN, RequestTable, scan
 
 
 class Decoder:
     """Knows the served versions and decodes requests for them.
 
-    `install` replaces the versions; lanes of versions that stay are kept with all that waits in them.
+    `install` replaces the versions; lanes of versions that stay keep all that waits in them.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from kedge_kernels.codec import address_of
 
 from kedge.core.errors import InvalidRequest, ServeError, Unimplemented, UnparsableMessage
 from kedge.core.values import ModelSchema, TensorSpec
@@ -21,6 +20,7 @@ from kedge.pipeline.blocks import NS_PER_US, Dims, RequestBlock
 from kedge.pipeline.contents import raw_from_contents, unpack_bytes
 from kedge.pipeline.lane import Lane
 from kedge.proto import InferParameter, ModelInferRequest
+from kedge_kernels.codec import address_of
 
 FindLane = Callable[[str, str], Lane]
 INTEGERS = ("int64_param", "uint64_param")
@@ -188,7 +188,7 @@ def _given_by_name(
 ) -> dict[str, tuple[ModelInferRequest.InferInputTensor, bytes | None]]:
     """Each input with its raw buffer, None where it has typed contents instead.
 
-    Raw buffers belong to the inputs in the request's order; surplus ones are ignored, as Triton does.
+    Raw buffers belong to the inputs in the request's order; surplus ones are ignored, as in Triton.
     """
     names = [spec.name for spec in schema.inputs]
     given: dict[str, tuple[ModelInferRequest.InferInputTensor, bytes | None]] = {}
@@ -247,9 +247,10 @@ def _shape(
         size >= 0 and wanted in (-1, size) for size, wanted in zip(shape, expected, strict=True)
     )
     if not fits:
+        note = f" {MAX_BATCH_NOTE}" if schema.batched else ""
         raise InvalidRequest(
             f"unexpected shape for input '{spec.name}' for model '{model}'. Expected "
-            f"{_text(expected)}, got {_text(shape)}. {MAX_BATCH_NOTE if schema.batched else ''}".rstrip()
+            f"{_text(expected)}, got {_text(shape)}.{note}"
         )
     if not schema.batched:
         return 1, shape

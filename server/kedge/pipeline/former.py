@@ -10,6 +10,7 @@ from collections import deque
 
 from kedge.core.settings import BatchLimits
 from kedge.pipeline.blocks import NS_PER_US, RequestBlock
+from kedge_kernels.codec import ROWS
 
 
 class BatchFormer:
@@ -39,7 +40,7 @@ class BatchFormer:
         self._account(block, +1)
 
     def due_ns(self) -> int:
-        """When the next batch is due, in the clock of `arrived_ns`; call only while requests wait."""
+        """When the next batch is due, in `arrived_ns`'s clock; call only while requests wait."""
         oldest_ns = self._blocks[0].arrived_ns
         if self._delay_ns == 0 or self.rows >= self._limits.rows_max:
             return oldest_ns
@@ -59,7 +60,9 @@ class BatchFormer:
         batch: list[RequestBlock] = []
         rows_free = self._rows_wanted()
         while self._blocks and rows_free > 0:
-            requests = self._blocks[0].requests_within(rows_free)
+            first = self._blocks[0]
+            fits = first.rows <= rows_free
+            requests = len(first) if fits else first.requests_within(ROWS, rows_free)
             if requests == 0:
                 break
             block = self._take_from_front(requests)
@@ -77,7 +80,7 @@ class BatchFormer:
         if self.rows >= limits.rows_max:
             return limits.rows_max
         preferred = max((rows for rows in limits.preferred_rows if rows <= self.rows), default=0)
-        fits = preferred and self._blocks[0].requests_within(preferred) > 0
+        fits = preferred and self._blocks[0].requests_within(ROWS, preferred) > 0
         return preferred if fits else limits.rows_max
 
     def _take_from_front(self, requests: int) -> RequestBlock:

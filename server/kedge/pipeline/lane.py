@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
+from kedge.core.errors import QueueFull
+from kedge.core.values import ServedVersion
+from kedge.pipeline.blocks import Dims, RequestBlock
+from kedge.pipeline.former import BatchFormer
 from kedge_kernels.codec import (
     INPUTS,
     NBYTES,
@@ -16,11 +19,6 @@ from kedge_kernels.codec import (
     OutputPlan,
     RequestPlan,
 )
-
-from kedge.core.errors import QueueFull
-from kedge.core.values import ServedVersion
-from kedge.pipeline.blocks import Dims, RequestBlock
-from kedge.pipeline.former import BatchFormer
 
 
 class Lane:
@@ -95,8 +93,14 @@ class Lane:
             former = self.formers[dims] = BatchFormer(self.served.manifest.batch)
         return former
 
-    def admit(self, block: RequestBlock, process_bytes_free: int) -> RequestBlock | None:
-        """Queue as many of the block's requests as the bounds allow; return those refused, or None."""
+    def admit(
+        self, block: RequestBlock, process_bytes_free: int
+    ) -> tuple[BatchFormer | None, RequestBlock | None]:
+        """Queue as many of the block's requests as the bounds allow.
+
+        Returns the former that took them, None if it took none, and the refused ones, None if there
+        are none.
+        """
         limits = self.served.manifest.queue
         pending = self.statistics
         requests_free = limits.requests_max - pending.requests_pending
@@ -106,15 +110,16 @@ class Lane:
         if len(block) > requests_free or block.rows > rows_free or block.nbytes > bytes_free:
             fits = min(
                 max(requests_free, 0),
-                int(np.searchsorted(block.fields[:, ROWS].cumsum(), rows_free, side="right")),
-                int(np.searchsorted(block.fields[:, NBYTES].cumsum(), bytes_free, side="right")),
+                block.requests_within(ROWS, rows_free),
+                block.requests_within(NBYTES, bytes_free),
             )
             if fits == 0:
-                return block
+                return None, block
             block, refused = block.split(fits), block
-        self.former(block.dims).add(block)
+        former = self.former(block.dims)
+        former.add(block)
         self.account(block, +1)
-        return refused
+        return former, refused
 
     def refusal(self, process_bytes_free: int) -> QueueFull:
         """Which bound a refused request ran into, in numbers."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from kedge_kernels.codec import gather
 from numpy.typing import NDArray
 
 from kedge.core.errors import Internal, QueueTimeout, ServeError, ShuttingDown
@@ -27,6 +26,7 @@ from kedge.pipeline.blocks import RequestBlock
 from kedge.pipeline.decode import Decoder
 from kedge.pipeline.former import BatchFormer
 from kedge.pipeline.lane import Lane
+from kedge_kernels.codec import gather
 
 log = logging.getLogger("kedge.pipeline")
 
@@ -106,7 +106,7 @@ class Gateway:
         return self._queue_bytes
 
     def install(self, catalog: Catalog) -> None:
-        """Serve `catalog` from the next request on. What already waits runs where it was accepted."""
+        """Serve `catalog` from the next request on. What waits runs where it was accepted."""
         with self._lock:
             self._decoder.install(catalog)
 
@@ -200,10 +200,9 @@ class Gateway:
         lane.statistics.path_requests[block.path] += len(block)
         bytes_free = self._queue_bytes_max - self._queue_bytes
         bytes_before = lane.statistics.bytes_pending
-        refused = lane.admit(block, bytes_free)
+        former, refused = lane.admit(block, bytes_free)
         self._queue_bytes += lane.statistics.bytes_pending - bytes_before
-        if refused is not block:
-            former = lane.former(block.dims)
+        if former is not None:
             self._waiting[former] = lane
         if refused is not None:
             self._refuse(refused.call_ids, lane.refusal(bytes_free), lane)
