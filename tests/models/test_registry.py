@@ -225,6 +225,16 @@ def test_the_server_is_not_ready_while_a_model_loads(bench: Bench) -> None:
     assert bench.registry.ready
 
 
+def test_the_server_stays_ready_while_a_version_that_serves_is_replaced(bench: Bench) -> None:
+    directory = write_model(bench.root, "a")
+    bench.start("a")
+    touch(directory / "1" / "model.pt", "new")
+    seen: list[tuple[bool, Rows]] = []
+    bench.before_load = lambda manifest: seen.append((bench.registry.ready, bench.index))
+    assert bench.load("a") is None
+    assert seen == [(True, [("a:1", "READY", "")])]
+
+
 def test_loading_what_nobody_has_fails_and_leaves_no_trace(bench: Bench) -> None:
     bench.start()
     error = bench.load("nobody")

@@ -70,29 +70,24 @@ class Loader:
         to try again what failed with the same stamp.
         """
         served = self.catalog.models.get(name, {})
-        self._states.keep_only(name, served.keys() | {m.ref.version for m in manifests})
-        loaded: dict[int, ServedVersion] = {}
-        stamps: dict[ModelRef, Stamp] = {}
-        failures: dict[int, str] = {}
-        for manifest in manifests:
-            version, stamp = manifest.ref.version, _stamp(manifest)
-            if self._is_settled(stamp, retry=retry):
-                continue
-            try:
-                loaded[version] = self._load_version(stamp, is_served=version in served)
-                stamps[manifest.ref] = stamp
-            except LoadFailed as error:
-                failures[version] = str(error)
-        present = {**served, **loaded}
         wanted = {manifest.ref.version for manifest in manifests}
+        self._states.keep_only(name, served.keys() | wanted)
+        stamps = [stamp for stamp in map(_stamp, manifests) if not self._is_settled(stamp, retry)]
+        loaded: dict[ModelRef, ServedVersion] = {}
+        failures: dict[int, str] = {}
+        for stamp in stamps:
+            ref = stamp.manifest.ref
+            try:
+                loaded[ref] = self._load_version(stamp, is_served=ref.version in served)
+            except LoadFailed as error:
+                failures[ref.version] = str(error)
+        present = {**served, **{ref.version: version for ref, version in loaded.items()}}
         if wanted <= present.keys() and not failures:
             present = {version: present[version] for version in wanted}
         retired = self._install(name, present)
-        self._loaded |= stamps
-        for ref in stamps:
-            self._failed.pop(ref, None)
-            self._states.mark(ref, VersionState.READY)
-            log.info("model.loaded %s", ref)
+        for stamp in stamps:
+            if stamp.manifest.ref in loaded:
+                self._mark_loaded(stamp)
         return Change(retired, _load_failed(name, failures))
 
     def unload(self, name: str) -> Change:
@@ -111,20 +106,29 @@ class Loader:
                 self._states.mark_unloaded(name, [version])
                 log.info("model.unloaded %s", served.ref)
 
-    def _is_settled(self, stamp: Stamp, *, retry: bool) -> bool:
+    def _is_settled(self, stamp: Stamp, retry: bool) -> bool:
         """Whether loading `stamp` would change nothing."""
         ref = stamp.manifest.ref
-        if self._loaded.get(ref) == stamp:
-            # Also where a change failed in between and was taken back.
-            self._failed.pop(ref, None)
-            self._states.mark(ref, VersionState.READY)
-            return True
-        return not retry and self._failed.get(ref) == stamp
+        if self._loaded.get(ref) != stamp:
+            return self._failed.get(ref) == stamp and not retry
+        # It serves already, perhaps after a change that failed and was taken back.
+        self._failed.pop(ref, None)
+        self._states.mark(ref, VersionState.READY)
+        return True
+
+    def _mark_loaded(self, stamp: Stamp) -> None:
+        ref = stamp.manifest.ref
+        self._loaded[ref] = stamp
+        self._failed.pop(ref, None)
+        self._states.mark(ref, VersionState.READY)
+        log.info("model.loaded %s", ref)
 
     def _load_version(self, stamp: Stamp, *, is_served: bool) -> ServedVersion:
         """Raises LoadFailed with the reason; the index then has it too."""
         manifest = stamp.manifest
-        self._states.mark(manifest.ref, VersionState.LOADING)
+        if not is_served:
+            # What serves stays READY meanwhile, as in Triton: a reload must not fail a probe.
+            self._states.mark(manifest.ref, VersionState.LOADING)
         for warning in manifest.warnings:
             log.warning("model.setting_ignored %s: %s", manifest.ref, warning)
         try:
