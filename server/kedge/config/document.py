@@ -71,7 +71,8 @@ def parse_document(text: bytes, where: str) -> Document:
         raise ConfigError([Problem(where, 0, "", f"is not UTF-8: {error}")]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        line = mark.line + 1 if mark else 0
+        # The end of the file counts as a line of its own.
+        line = min(mark.line, source.rstrip().count("\n")) + 1 if mark else 0
         raise ConfigError([Problem(where, line, "", f"no YAML: {error.problem}")]) from None
     except yaml.YAMLError as error:
         raise ConfigError([Problem(where, 0, "", f"no YAML: {error}")]) from None

@@ -40,7 +40,13 @@ def override(document: Document, environ: Mapping[str, str]) -> Document:
     values = copy.deepcopy(document.values)
     for location, value in found.items():
         _put(values, location, value)
-    return replace(document, values=values, overrides=names)
+    # What the file had there is gone, and so are its lines.
+    lines = {
+        location: line
+        for location, line in document.lines.items()
+        if not any(location[: len(put)] == put for put in names)
+    }
+    return replace(document, values=values, lines=lines, overrides=names)
 
 
 def _check_location(name: str, location: Location) -> None:
@@ -52,7 +58,7 @@ def _check_location(name: str, location: Location) -> None:
         known = section.model_fields if _is_section(section) else {}
         key = str(location[depth])
         if key not in known:
-            message = f"unknown key {dotted(location)}{nearest(key, known)}"
+            message = f"unknown key {dotted(location[: depth + 1])}{nearest(key, known)}"
             raise ConfigError([Problem(name, 0, "", message)])
     if _is_section(section_at(location)):
         raise ConfigError([Problem(name, 0, "", "names a section, not a key")])

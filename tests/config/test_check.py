@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.conftest import ENDPOINT
+from kedge.config.check import check
+from kedge.config.document import parse_document
+from kedge.config.endpoint import EndpointFile
+from kedge.config.problems import NOT_YET, ConfigError
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        check(parse_document(text.encode(), "e.yaml"))
+    return [str(problem) for problem in error.value.problems]
+
+
+def changed(old: str, new: str) -> str:
+    assert ENDPOINT.count(old) == 1, "the test changes what is there"
+    return ENDPOINT.replace(old, new)
+
+
+def line_of(part: str) -> int:
+    return ENDPOINT[: ENDPOINT.index(part)].count("\n") + 1
+
+
+def test_the_endpoint_that_the_tests_vary_is_right() -> None:
+    assert check(parse_document(ENDPOINT.encode(), "e.yaml")).name == "fraud"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "message"),
+    [
+        ("kedge/v1", "kedge/v2", "apiVersion", "expected 'kedge/v1', got 'kedge/v2'"),
+        ("kind: Endpoint", "kind: Model", "kind", "expected 'Endpoint', got 'Model'"),
+        ("name: fraud", "nmae: fraud", "nmae", "unknown key; did you mean 'name'?"),
+        ("name: fraud", "zzz: fraud", "zzz", "unknown key"),
+        ("name: fraud", "name: no", "name", "expected text, got False: put it in quotes"),
+        ("name: fraud", "name: 3", "name", "expected text, got 3: put it in quotes"),
+        ("name: fraud", "name: a/b", "name", "expected 1 to 128 letters"),
+        ("name: fraud", "name:", "name", "expected text, is empty"),
+        ("FP32, shape: [-1, 3]", "FP31, shape: [-1, 3]", "inputs[0].datatype", "mean 'FP32'?"),
+        ("datatype: BYTES", "datatype: string", "inputs[1].datatype", "did you mean 'BYTES'?"),
+        ("datatype: BYTES", "data_type: BYTES", "inputs[1].data_type", "mean 'datatype'?"),
+        ("shape: [-1, 3]", "shape: [-1, -2]", "inputs[0].shape[1]", "at least -1, got -2"),
+        ("shape: [-1, 3]", "shape: [-1, 0]", "inputs[0].shape", "or at least 1, got 0"),
+        ("shape: [-1, 3]", "shape: [-1, 3.0]", "inputs[0].shape[1]", "a whole number, got 3.0"),
+        ("shape: [-1, 3]", "shape: -1", "inputs[0].shape", "expected a list, got -1"),
+        ("shape: [-1, 3]", "shape: [4, 3]", "inputs[0].shape", "expected -1 (the batch)"),
+        (
+            "shape: [-1, 3]",
+            "shape: [-1, 65536, 65536]",
+            "inputs[0].shape",
+            "more than 2147483647 elements in one row",
+        ),
+        ("name: country", "name: amount", "inputs[1].name", "already the name of inputs[0]"),
+        ("name: country", "role: id, name: country", "inputs[1].role", NOT_YET),
+        ('"1": {', '"0": {', "versions.0", "expected a version number from 1"),
+        ('"1": {', '"01": {', "versions.01", "expected a version number from 1"),
+        ('"1": {', '"one": {', "versions.one", "expected a version number from 1"),
+        ("models/1.pt", "models:/fraud@champion", "versions.1.model", f"a URL is {NOT_YET}"),
+        ("models/1.pt", "s3://bucket/1.pt", "versions.1.model", f"a URL is {NOT_YET}"),
+        ("models/1.pt", "models/1.onnx", "versions.1.model", "expected a TorchScript file"),
+        ("{model: models/1.pt}", "models/1.pt", "versions.1", "expected a mapping of keys"),
+        ("serving:", "rollout: {}\nserving:", "rollout", NOT_YET),
+        ("serving:", "serving:\n  routing: {}", "serving.routing", NOT_YET),
+        ("max_batch_size: 8", "buckets: [1]", "serving.batching.buckets", NOT_YET),
+        ("max_batch_size: 8", "max_batch_size: -1", "serving.batching.max_batch_size", "least 0"),
+        ("max_batch_size: 8", "max_batch_size: 7", "preferred_batch_size[0]", "at most max_batch"),
+        ("delay: 2ms", "delay: 2", "serving.batching.max_queue_delay", "a duration such as 2ms"),
+        ("timeout: 50ms", "tiemout: 50ms", "serving.queue.tiemout", "did you mean 'timeout'?"),
+        ("timeout: 50ms", "priority_levels: 2", "serving.queue.priority_levels", NOT_YET),
+        ("max_queued_requests: 16", "max_queue_size: 16", "max_queue_size", "queued_requests'?"),
+        ("1.5MiB", "1.5", "serving.queue.max_queued_bytes", "a size in bytes such as 64MiB"),
+        ("override: true", "override: 1", "allow_timeout_override", "true or false, got 1"),
+    ],
+)
+def test_a_mistake_is_reported_with_line_key_and_remedy(
+    old: str, new: str, key: str, message: str
+) -> None:
+    found = problems(changed(old, new))
+    (problem,) = (problem for problem in found if problem.split(": ")[1].endswith(key))
+    place, _, rest = problem.partition(": ")
+    # Where the changed text is, but for a key that stands in a new line of its own.
+    assert place == f"e.yaml:{line_of(old) + new.count(chr(10)) * ('routing' in new)}"
+    assert rest.partition(": ")[0].endswith(key)
+    assert message in rest
+
+
+def test_all_mistakes_are_reported_in_the_order_of_the_file() -> None:
+    text = "kind: Endpoint\nnaem: x\ninputs: []\noutputs:\n- {name: 1, datatype: X, shape: []}\n"
+    found = problems(text)
+    assert [problem.split(": ")[1] for problem in found] == [
+        "apiVersion",
+        "name",
+        "versions",
+        "naem",
+        "inputs",
+        "outputs[0].name",
+        "outputs[0].datatype",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "just text", "3"])
+def test_a_document_that_is_no_mapping_says_so(text: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith("e.yaml:1: expected a mapping of keys")
+
+
+def test_a_model_without_batch_dimension_starts_no_shape_with_minus_one() -> None:
+    single = ENDPOINT.replace("[-1, 3]", "[3]").replace("[-1]}", "[1]}")
+    without = single[: single.index("serving:")]
+    assert check(parse_document(without.encode(), "e.yaml"))
+    (problem, *_) = problems(single)
+    assert "no shape starts with -1 (the batch): expected 0" in problem
+
+
+def test_max_batch_size_0_lets_unbatched_shapes_start_with_any_size() -> None:
+    text = ENDPOINT.replace("max_batch_size: 8", "max_batch_size: 0").replace("[8, 4]", "[]")
+    assert check(parse_document(text.replace("[-1, 3]", "[4, 3]").encode(), "e.yaml"))
+
+
+KEYS = st.sampled_from(
+    ["apiVersion", "kind", "name", "inputs", "outputs", "versions", "serving", "1", "model",
+     "batching", "queue", "timeout", "max_batch_size", "shape", "datatype", "zzz"]
+)  # fmt: skip
+TREES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-2, 2**70), st.floats(), st.text(max_size=5)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(sorted(yaml.safe_load(ENDPOINT))), TREES)
+def test_any_value_anywhere_is_accepted_or_refused_as_a_configuration(
+    key: str, value: object
+) -> None:
+    text = yaml.safe_dump({**yaml.safe_load(ENDPOINT), key: value}).encode()
+    with suppress(ConfigError):
+        assert isinstance(check(parse_document(text, "e.yaml")), EndpointFile)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from config.conftest import ENDPOINT, Write
+from kedge.config.load import load_endpoint
+from kedge.config.problems import ConfigError
+from kedge.core.datatypes import DATATYPES
+from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, QueueLimits
+from kedge.core.values import ModelRef, ModelSchema, TensorSpec
+
+SMALL = """\
+apiVersion: kedge/v1
+kind: Endpoint
+name: small
+inputs: [{name: x, datatype: INT64, shape: [-1]}]
+outputs: [{name: y, datatype: FP32, shape: [-1, 2]}]
+versions: {"1": {model: models/1.pt}}
+"""
+
+
+def test_every_version_has_a_manifest_oldest_first(write: Write) -> None:
+    text = ENDPOINT.replace('  "1"', '  "10": {model: models/1.pt}\n  "1"')
+    path = write(text)
+    endpoint = load_endpoint(path, environ={})
+    assert [manifest.ref for manifest in endpoint.manifests] == [
+        ModelRef("fraud", 1),
+        ModelRef("fraud", 2),
+        ModelRef("fraud", 10),
+    ]
+    assert [m.path.relative_to(path.parent) for m in endpoint.manifests] == [
+        Path("models/1.pt"),
+        Path("models/2.pt"),
+        Path("models/1.pt"),
+    ]
+
+
+def test_what_the_file_says_arrives_in_internal_units(write: Write) -> None:
+    manifest = load_endpoint(write(ENDPOINT), environ={}).manifests[0]
+    assert manifest.schema == ModelSchema(
+        inputs=(
+            TensorSpec("amount", DATATYPES["FP32"], (3,)),
+            TensorSpec("country", DATATYPES["BYTES"], ()),
+        ),
+        outputs=(TensorSpec("score", DATATYPES["FP32"], ()),),
+        batched=True,
+        rows_max=8,
+    )
+    assert manifest.batch == BatchLimits(rows_max=8, delay_us_max=2_000, preferred_rows=(4, 8))
+    assert manifest.queue == QueueLimits(
+        requests_max=16,
+        bytes_max=3 * 2**19,
+        timeout_us=50_000,
+        timeout_override=True,
+    )
+
+
+def test_what_the_file_leaves_out_is_the_default_of_the_core(write: Write) -> None:
+    manifest = load_endpoint(write(SMALL), environ={}).manifests[0]
+    assert manifest.batch == BatchLimits()
+    assert manifest.queue == QueueLimits()
+
+
+def test_a_model_without_batch_dimension_runs_every_request_alone(write: Write) -> None:
+    text = SMALL.replace("[-1]", "[4]").replace("[-1, 2]", "[2]")
+    manifest = load_endpoint(write(text), environ={}).manifests[0]
+    assert manifest.schema.inputs[0].dims == (4,)
+    assert (manifest.schema.batched, manifest.schema.rows_max) == (False, 1)
+    assert manifest.batch == BatchLimits(rows_max=1, joins_requests=False)
+
+
+def test_max_batch_size_0_makes_the_first_minus_one_an_ordinary_dimension(write: Write) -> None:
+    text = f"{SMALL}serving: {{batching: {{max_batch_size: 0}}}}\n"
+    manifest = load_endpoint(write(text), environ={}).manifests[0]
+    assert manifest.schema.inputs[0].dims == (-1,)
+    assert not manifest.schema.batched
+
+
+@pytest.mark.parametrize("requests_max", [QUEUE_ROWS_MAX, QUEUE_ROWS_MAX + 1])
+def test_the_bound_in_rows_never_undercuts_the_bound_in_requests(
+    write: Write, requests_max: int
+) -> None:
+    text = f"{SMALL}serving: {{queue: {{max_queued_requests: {requests_max}}}}}\n"
+    assert load_endpoint(write(text), environ={}).manifests[0].queue.rows_max == requests_max
+
+
+def test_the_model_config_is_what_triton_would_show(write: Write) -> None:
+    manifest = load_endpoint(write(ENDPOINT), environ={}).manifests[1]
+    expected = text_format.Parse(
+        """
+        name: "fraud" platform: "pytorch_libtorch" backend: "pytorch" max_batch_size: 8
+        version_policy { specific { versions: 1 versions: 2 } }
+        default_model_filename: "2.pt"
+        input { name: "amount" data_type: TYPE_FP32 dims: 3 }
+        input { name: "country" data_type: TYPE_STRING }
+        output { name: "score" data_type: TYPE_FP32 }
+        instance_group { name: "fraud" count: 1 kind: KIND_CPU }
+        dynamic_batching {
+          preferred_batch_size: 4 preferred_batch_size: 8 max_queue_delay_microseconds: 2000
+          default_queue_policy {
+            default_timeout_microseconds: 50000 allow_timeout_override: true max_queue_size: 16
+          }
+        }
+        """,
+        model_config_pb2.ModelConfig(),
+    )
+    assert model_config_pb2.ModelConfig.FromString(manifest.config) == expected
+
+
+def test_missing_model_files_are_all_reported_with_their_lines(write: Write) -> None:
+    text = ENDPOINT.replace("models/1.pt", "gone.pt").replace("models/2.pt", "folder.pt")
+    path = write(text)
+    (path.parent / "folder.pt").mkdir()
+    with pytest.raises(ConfigError) as error:
+        load_endpoint(path, environ={})
+    assert str(error.value).splitlines() == [
+        f"{path}:10: versions.1.model: {path.parent}/gone.pt does not exist",
+        f"{path}:11: versions.2.model: {path.parent}/folder.pt is no file",
+    ]
+    assert len(load_endpoint(path, check_files=False, environ={}).manifests) == 2
+
+
+def test_a_model_may_lie_anywhere_on_this_machine(write: Write, tmp_path: Path) -> None:
+    absolute = tmp_path / "models" / "1.pt"
+    for model in (str(absolute), f"../{tmp_path.name}/models/1.pt"):
+        text = SMALL.replace("models/1.pt", model)
+        manifest = load_endpoint(write(text), environ={}).manifests[0]
+        assert manifest.path.samefile(absolute)
+
+
+def test_a_file_that_is_not_there_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read: No such file"):
+        load_endpoint(tmp_path / "gone.yaml")
