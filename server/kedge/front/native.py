@@ -39,6 +39,7 @@ class NativeFront:
         self._native = NativeGrpcFront(
             f"{f'[{host}]' if ':' in host else host}:{port}",
             [(infer_method, False), *((path, False) for path in methods)],
+            io_threads=1,
             call_details=True,
             client_key_metadata="authorization" if access.needs_token else None,
             max_concurrent_streams=STREAMS_PER_CONNECTION_MAX,

@@ -42,6 +42,8 @@ LINGER_NS = 200 * NS_PER_MS
 # running: after 16 x 512 events even the widest client has its cancellations seen.
 DRAINS_MAX = 16
 
+NOTHING = Drain([], [], [], [])
+
 HandleCall = Callable[[int, bytes, Callable[[bytes | ServeError], None]], None]
 
 
@@ -143,10 +145,10 @@ class Gateway:
         with self._lock:
             self._arrive(drain)
             for _ in range(DRAINS_MAX):
-                more = self._front.receive(EVENTS_PER_DRAIN_MAX, 0)
-                if more is None or not any(more):
+                if sum(map(len, drain[1:])) < EVENTS_PER_DRAIN_MAX:
                     break
-                self._arrive(more)
+                drain = self._front.receive(EVENTS_PER_DRAIN_MAX, 0) or NOTHING
+                self._arrive(drain)
             self._dispatch_one()
 
     def _wait_ms(self) -> int:
