@@ -1,0 +1,1 @@
+"""How counters become Prometheus text. Not here: who counts (`core/statistics.py`)."""
