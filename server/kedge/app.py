@@ -77,7 +77,7 @@ class _Server:
         # Side by side, as each takes long: the HTTP process on another core, torch on a thread that
         # mostly reads from disk, numba and the kernels on this one.
         self._http.start()
-        threading.Thread(target=_import_torch, name="import-torch", daemon=True).start()
+        threading.Thread(target=_import_executors, name="import-executors", daemon=True).start()
         from kedge.pipeline.serve import Gateway  # noqa: PLC0415
         from kedge_kernels.codec import warm  # noqa: PLC0415
 
@@ -150,5 +150,5 @@ def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
 
 
-def _import_torch() -> None:
-    import torch  # noqa: F401, PLC0415
+def _import_executors() -> None:
+    import kedge.executors.torchscript  # noqa: F401, PLC0415 - torch: 2 s

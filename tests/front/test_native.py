@@ -83,6 +83,16 @@ def test_a_deadline_is_answered_by_the_front_and_reported_as_cancelled(
     assert call.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_a_long_message_is_cut_so_that_clients_accept_the_trailer(
+    front: NativeFront, channel: grpc.Channel
+) -> None:
+    call = channel.unary_unary("/test.Service/Infer").future(b"", timeout=DEADLINE_S)
+    (call_id,) = receive_until(front, lambda total: bool(total.infer_ids)).infer_ids
+    front.fail(call_id, UnknownModel("ü" * 100_000))
+    assert call.exception().code() is grpc.StatusCode.NOT_FOUND
+    assert call.exception().details().endswith("ü …")
+
+
 def test_an_unlisted_method_is_unimplemented(front: NativeFront, channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary("/test.Service/Nothing")(b"", timeout=DEADLINE_S)

@@ -292,7 +292,7 @@ def test_what_waited_before_an_unload_still_runs_where_it_was_accepted() -> None
     scene.run()
     assert values_of(scene.front.answers[1]) == [2]
     assert str(scene.front.errors[2]) == (
-        "[request id: <id_unknown>] Request for unknown model: 'double' has no available versions"
+        "Request for unknown model: 'double' has no available versions"
     )
 
 

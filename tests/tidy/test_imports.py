@@ -58,7 +58,8 @@ def imports_of(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module
             if node.module == "kedge":
                 for alias in node.names:
-                    yield node.lineno, f"kedge.{alias.name}"
+                    if alias.name != "__version__":
+                        yield node.lineno, f"kedge.{alias.name}"
 
 
 def rank_of(room: str) -> int:

@@ -14,6 +14,10 @@ from kedge.core.ports import Call, Drain
 from kedge.core.settings import STREAMS_PER_CONNECTION_MAX
 from kedge.front.auth import Access
 
+# A status message travels in a trailer, percent-encoded, and clients drop calls with more than 8 KiB
+# of metadata; a message may quote what the caller sent.
+MESSAGE_CHARS_MAX = 2_000
+
 
 class NativeFront:
     """Implements `core.ports.Front`. infer_method: the path whose calls are delivered in columns;
@@ -79,7 +83,10 @@ class NativeFront:
         return True
 
     def fail(self, call_id: int, error: ServeError) -> bool:
-        return self._native.fail(call_id, int(error.status), str(error))
+        message = str(error)
+        if len(message) > MESSAGE_CHARS_MAX:
+            message = f"{message[:MESSAGE_CHARS_MAX]} …"
+        return self._native.fail(call_id, int(error.status), message)
 
     def close(self) -> None:
         self._native.close()

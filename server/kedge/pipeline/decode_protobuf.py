@@ -62,9 +62,12 @@ def decode_protobuf(call_id: int, payload: bytes, find_lane: FindLane, arrived_n
             f"expected an inference.ModelInferRequest, got {len(payload)} bytes that are none"
         )
         raise RequestRefused(error, None) from None
-    lane = None
     try:
         lane = find_lane(request.model_name, request.model_version)
+    except ServeError as error:
+        # Without the id before it: stock clients look for this text at the start of the message.
+        raise RequestRefused(error, None) from None
+    try:
         return Decoded(lane, _block(call_id, request, lane, arrived_ns))
     except ServeError as error:
         named = type(error)(f"[request id: {request.id or '<id_unknown>'}] {error}")
