@@ -7,9 +7,11 @@ from __future__ import annotations
 import click
 
 from kedge import __version__
+from kedge.cli.bench import bench
 from kedge.cli.doctor import doctor
 from kedge.cli.explain import explain
 from kedge.cli.init import init
+from kedge.cli.predict import predict
 from kedge.cli.serve import serve
 from kedge.cli.validate import validate
 
@@ -23,5 +25,5 @@ def main() -> None:
     """
 
 
-for _verb in (init, doctor, validate, serve, explain):
+for _verb in (init, doctor, validate, serve, predict, bench, explain):
     main.add_command(_verb)
