@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from kedge.cli.models import read_targets
+from kedge.core.errors import ServeError
 from kedge.core.values import VersionManifest
 
 
@@ -36,8 +37,9 @@ def _try(name: str, attempt: Callable[[], str], results: TextIO) -> None:
     try:
         detail, error = attempt(), ""
     except Exception as failure:  # whatever it is, doctor has to tell it
+        kind = "" if isinstance(failure, ServeError) else f"{type(failure).__name__}: "
         # The first line says it; TorchScript appends pages of its own stack.
-        detail, error = "", f"{type(failure).__name__}: {failure}".strip().splitlines()[0]
+        detail, error = "", f"{kind}{failure}".strip().splitlines()[0]
     seconds = round(time.perf_counter() - start_s, 3)
     line = {"name": name, "error": error, "seconds": seconds, "detail": detail}
     print(json.dumps(line), file=results, flush=True)
