@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from kedge_kernels.memory import as_pointer
 from kedge_kernels.request_table import OUTPUTS_MAX
 from kedge_kernels.wire import text_field, varint
 
-# Layouts kept per table. Models answer in one shape, or in a few: one per length of a text, say.
+# Layouts kept per table. Most models answer in one shape, some in a few: one per length of a text.
 _LAYOUTS_MAX = 256
 
 
@@ -48,17 +49,11 @@ class AnswerTable:
         self.outputs = tuple(outputs)
         self.batched = batched
         self.head = text_field(1, name) + text_field(2, str(version))
-        self._layouts: dict[tuple[tuple[int, ...], ...], AnswerLayout] = {}
+        self._layout = lru_cache(_LAYOUTS_MAX)(partial(AnswerLayout, self))
 
     def layout(self, dims: Sequence[tuple[int, ...]]) -> AnswerLayout:
         """The layout of answers whose outputs have these per-row dimensions."""
-        key = tuple(dims)
-        layout = self._layouts.get(key)
-        if layout is None:
-            if len(self._layouts) >= _LAYOUTS_MAX:
-                self._layouts = {}
-            layout = self._layouts[key] = AnswerLayout(self, key)
-        return layout
+        return self._layout(tuple(dims))
 
 
 # head: the fields name and datatype; dims: one row's dimensions as varints.

@@ -169,7 +169,7 @@ def _complaint(code: int, layout: AnswerLayout, fields: Fields, outputs: Sequenc
     """Why measure_answers refused, in words."""
     if code == TOO_LONG:
         return "an answer would be longer than 2 GiB, the most that a protobuf message may have"
-    expected = [fields[:, ROWS].sum() * row_bytes for row_bytes in layout.row_bytes]
+    expected = [int(fields[:, ROWS].sum()) * row_bytes for row_bytes in layout.row_bytes]
     return f"the outputs of the batch need {expected} bytes, got {[each.size for each in outputs]}"
 
 

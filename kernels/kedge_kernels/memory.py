@@ -24,7 +24,7 @@ SIZE_OFFSET = 16
 DATA_OFFSET = bytes.__basicsize__ - 1  # the basic size counts the NUL behind the data
 
 
-def _check_layout() -> None:
+def check_layout() -> None:
     """ImportError unless `bytes` objects lie in memory as those of CPython 3.11 to 3.14 do."""
     probe = b"kedge reads this in place"
     if bytes.__basicsize__ == 33:
@@ -38,7 +38,7 @@ def _check_layout() -> None:
     )
 
 
-_check_layout()
+check_layout()
 
 _new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
 _new_bytes.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)

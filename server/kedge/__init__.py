@@ -1,4 +1,4 @@
-"""Kedge: serve PyTorch models over gRPC. The public names load on first use, so `import kedge` is cheap."""
+"""Kedge: serve PyTorch models over gRPC. Public names load on first use: the import is cheap."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def mutated(random: Random, payload: bytes) -> bytes:
     message = bytearray(payload)
     for _ in range(random.randint(1, 4)):
         # Faults in the first bytes hit lengths and names; raw contents are longer and dull.
-        at = random.randrange(min(len(message), random.choice((20, 100, 10_000))) + 1)
+        at = random.randrange(min(len(message), random.choice((30, 200, 10_000))) + 1)
         match random.randrange(8):
             case 0 if at < len(message):
                 message[at] ^= 1 << random.randrange(8)

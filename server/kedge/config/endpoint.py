@@ -39,11 +39,11 @@ def _json_string(**keywords: str) -> WithJsonSchema:
 
 def _check_datatype(name: str) -> str:
     if name not in DATATYPES:
-        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {name!r}{hint(name)}")
+        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {name!r}{_hint(name)}")
     return name
 
 
-def hint(name: str) -> str:
+def _hint(name: str) -> str:
     """The datatype meant by a name that is none, as a question; "" if nothing is like it."""
     aliases = {"STRING": "BYTES", "FLOAT": "FP32", "FLOAT32": "FP32", "FLOAT64": "FP64"}
     known = aliases.get(name.upper().removeprefix("TYPE_"))

@@ -34,6 +34,11 @@ class Drain(NamedTuple):
     calls: list[Call]
     cancelled: list[int]
 
+    @property
+    def events(self) -> int:
+        """How many events it holds."""
+        return len(self.infer_ids) + len(self.calls) + len(self.cancelled)
+
 
 class Front(Protocol):
     """A gRPC listener: raw bytes in and out, calls by id.

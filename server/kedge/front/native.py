@@ -14,7 +14,7 @@ from kedge.core.ports import Call, Drain
 from kedge.core.settings import STREAMS_PER_CONNECTION_MAX
 from kedge.front.auth import Access
 
-# A status message travels in a trailer, percent-encoded, and clients drop calls with more than 8 KiB
+# A status message travels in a trailer, percent-encoded, and clients drop calls with over 8 KiB
 # of metadata; a message may quote what the caller sent.
 MESSAGE_CHARS_MAX = 2_000
 

@@ -33,6 +33,7 @@ class RequestBlock:
     arrived_ns: int
     expires_ns: int = 0
     path: str = "fast"
+    requests: int = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)
 
@@ -41,22 +42,20 @@ class RequestBlock:
         self._count()
 
     def _count(self) -> None:
-        if len(self.call_ids) == 1:
+        self.requests = len(self.call_ids)
+        if self.requests == 1:
             self.rows = int(self.fields[0, ROWS])
             self.nbytes = int(self.fields[0, NBYTES])
         else:
             self.rows = int(self.fields[:, ROWS].sum())
             self.nbytes = int(self.fields[:, NBYTES].sum())
 
-    def __len__(self) -> int:
-        return len(self.call_ids)
-
     def __repr__(self) -> str:
-        return f"<RequestBlock {len(self)} requests, {self.rows} rows, {self.nbytes} bytes>"
+        return f"<RequestBlock {self.requests} requests, {self.rows} rows, {self.nbytes} bytes>"
 
     def split(self, requests: int) -> RequestBlock:
-        """Remove the first `requests` requests, 0 < requests < len, and return them as a block."""
-        assert 0 < requests < len(self)
+        """Remove the first `requests` requests, 0 < requests < all, and return them as a block."""
+        assert 0 < requests < self.requests
         head = RequestBlock(
             self.call_ids[:requests],
             self.owners[:requests],

@@ -35,7 +35,7 @@ class BatchFormer:
 
     def add(self, block: RequestBlock) -> None:
         """Queue a block that is not empty."""
-        assert len(block) > 0
+        assert block.requests > 0
         self._blocks.append(block)
         self._account(block, +1)
 
@@ -62,7 +62,7 @@ class BatchFormer:
         while self._blocks and rows_free > 0:
             first = self._blocks[0]
             fits = first.rows <= rows_free
-            requests = len(first) if fits else first.requests_within(ROWS, rows_free)
+            requests = first.requests if fits else first.requests_within(ROWS, rows_free)
             if requests == 0:
                 break
             block = self._take_from_front(requests)
@@ -85,7 +85,7 @@ class BatchFormer:
 
     def _take_from_front(self, requests: int) -> RequestBlock:
         first = self._blocks[0]
-        block = self._blocks.popleft() if requests == len(first) else first.split(requests)
+        block = self._blocks.popleft() if requests == first.requests else first.split(requests)
         self._account(block, -1)
         return block
 
@@ -108,7 +108,7 @@ class BatchFormer:
                 continue
             self._account(block, -1)
             gone = block.extract(call_id)
-            if len(block) == 0:
+            if block.requests == 0:
                 self._blocks.remove(block)
             else:
                 self._account(block, +1)
@@ -116,6 +116,6 @@ class BatchFormer:
         return None
 
     def _account(self, block: RequestBlock, sign: int) -> None:
-        self.requests += sign * len(block)
+        self.requests += sign * block.requests
         self.rows += sign * block.rows
         self.nbytes += sign * block.nbytes

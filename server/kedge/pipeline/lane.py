@@ -4,7 +4,11 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kedge.core.errors import QueueFull
 from kedge.core.values import ServedVersion
@@ -78,13 +82,13 @@ class Lane:
             spec.datatype.item_bytes * prod(row) for spec, row in zip(inputs, dims, strict=True)
         )
 
-    def input_bytes(self, block: RequestBlock) -> tuple[int, ...]:
-        """Raw bytes of every input of a block."""
-        row_bytes = self._fixed_row_bytes or self._row_bytes(block.dims)
+    def input_bytes(self, fields: NDArray[np.int64], rows: int, dims: Dims) -> Sequence[int]:
+        """Raw bytes of every input of a batch of `rows` rows."""
+        row_bytes = self._fixed_row_bytes or self._row_bytes(dims)
         if row_bytes is not None:
-            return tuple(block.rows * nbytes for nbytes in row_bytes)
-        lengths = block.fields[:, INPUTS + 1 : self.columns : 2].sum(axis=0)
-        return tuple(int(nbytes) for nbytes in lengths)
+            return [rows * nbytes for nbytes in row_bytes]
+        lengths: list[int] = fields[:, INPUTS + 1 : self.columns : 2].sum(axis=0).tolist()
+        return lengths
 
     def former(self, dims: Dims) -> BatchFormer:
         """The forming batch for one input shape, made on first use."""
@@ -107,7 +111,7 @@ class Lane:
         rows_free = limits.rows_max - pending.rows_pending
         bytes_free = min(limits.bytes_max - pending.bytes_pending, process_bytes_free)
         refused = None
-        if len(block) > requests_free or block.rows > rows_free or block.nbytes > bytes_free:
+        if block.requests > requests_free or block.rows > rows_free or block.nbytes > bytes_free:
             fits = min(
                 max(requests_free, 0),
                 block.requests_within(ROWS, rows_free),
@@ -135,7 +139,7 @@ class Lane:
     def account(self, block: RequestBlock, sign: int) -> None:
         """Keep the gauges of what waits."""
         pending = self.statistics
-        pending.requests_pending += sign * len(block)
+        pending.requests_pending += sign * block.requests
         pending.rows_pending += sign * block.rows
         pending.bytes_pending += sign * block.nbytes
 

@@ -66,7 +66,7 @@ class Batch:
 
     def waited_ns(self, until_ns: int) -> int:
         """The sum over all requests of the time from arrival to `until_ns`."""
-        return sum(len(block) * (until_ns - block.arrived_ns) for block in self.blocks)
+        return sum(block.requests * (until_ns - block.arrived_ns) for block in self.blocks)
 
 
 class Gateway:
@@ -145,7 +145,7 @@ class Gateway:
         with self._lock:
             self._arrive(drain)
             for _ in range(DRAINS_MAX):
-                if sum(map(len, drain[1:])) < EVENTS_PER_DRAIN_MAX:
+                if drain.events < EVENTS_PER_DRAIN_MAX:
                     break
                 drain = self._front.receive(EVENTS_PER_DRAIN_MAX, 0) or NOTHING
                 self._arrive(drain)
@@ -199,7 +199,7 @@ class Gateway:
             self._refuse([call_id], refusal.error, refusal.lane)
 
     def _admit(self, lane: Lane, block: RequestBlock) -> None:
-        lane.statistics.path_requests[block.path] += len(block)
+        lane.statistics.path_requests[block.path] += block.requests
         bytes_free = self._queue_bytes_max - self._queue_bytes
         bytes_before = lane.statistics.bytes_pending
         former, refused = lane.admit(block, bytes_free)
@@ -282,26 +282,24 @@ class Gateway:
             if blocks:
                 self._left_queue(lane, former, blocks)
             for block in blocks:
-                waited_ns = len(block) * (now_ns - block.arrived_ns)
-                lane.statistics.count_failure("REJECTED", len(block), waited_ns)
+                waited_ns = block.requests * (now_ns - block.arrived_ns)
+                lane.statistics.count_failure("REJECTED", block.requests, waited_ns)
                 for call_id in block.call_ids:
                     self._front.fail(call_id, QueueTimeout())
 
     def _execute(self, lane: Lane, blocks: list[RequestBlock]) -> None:
         started_ns = self._clock.now_ns()
         fields = _merged(lane, blocks)
-        batch = Batch(lane, blocks, fields, sum(block.rows for block in blocks), started_ns)
+        rows = blocks[0].rows if len(blocks) == 1 else sum(block.rows for block in blocks)
+        batch = Batch(lane, blocks, fields, rows, started_ns)
         self._batches_running += 1
         dims = blocks[0].dims
-        nbytes = [0] * len(dims)
-        for block in blocks:
-            nbytes = [sum(pair) for pair in zip(nbytes, lane.input_bytes(block), strict=True)]
         executor = lane.served.executor
-        inputs = executor.allocate(batch.rows, dims, nbytes)
+        inputs = executor.allocate(rows, dims, lane.input_bytes(fields, rows, dims))
         gather(fields, inputs)
         batch.gathered_ns = self._clock.now_ns()
         executor.submit(
-            batch.rows, dims, inputs, lambda result, final: self._on_result(batch, result, final)
+            rows, dims, inputs, lambda result, final: self._on_result(batch, result, final)
         )
 
     # Completion
@@ -337,7 +335,7 @@ class Gateway:
         itself.
         """
         for block in batch.blocks:
-            while len(block) > 1:
+            while block.requests > 1:
                 self._execute(batch.lane, [block.split(1)])
             self._execute(batch.lane, [block])
 
