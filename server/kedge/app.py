@@ -20,7 +20,7 @@ from kedge.core.ports import Executor
 from kedge.core.settings import ServerSettings
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, VersionManifest
-from kedge.front.auth import load_access
+from kedge.front.auth import Access, load_access
 from kedge.front.native import NativeFront
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
@@ -58,7 +58,7 @@ class _Server:
             # model in a repository is reported in the index, and the others serve.
             endpoint.manifests()
         access = load_access(settings.token_file)
-        self._front = NativeFront(settings.host, settings.grpc_port, INFER, ROLES_OF, access)
+        self._front = _listen(settings, access)
         self._http = HttpProcess(
             f"{_reachable(settings.host)}:{self._front.port}",
             settings.host,
@@ -137,6 +137,16 @@ class _Server:
             "refused": self._gateway.refused,
             "queue_bytes": self._gateway.queue_bytes,
         }
+
+
+def _listen(settings: ServerSettings, access: Access) -> NativeFront:
+    try:
+        return NativeFront(settings.host, settings.grpc_port, INFER, ROLES_OF, access)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {error}; choose "
+            "another --grpc-port (0: any free one) or --host"
+        ) from None
 
 
 def _make_executor(manifest: VersionManifest) -> Executor:

@@ -170,7 +170,7 @@ def run_strings(
 
 
 def strings_manifest(path: Path) -> VersionManifest:
-    return manifest(path, [("x", "BYTES", (1,))], [("y", "BYTES", ())])
+    return manifest(path, [("x", "BYTES", (1,))], [("y", "BYTES", (1,))])
 
 
 def test_bytes_become_a_list_of_str_and_back(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_bytes_become_a_list_of_str_and_back(tmp_path: Path) -> None:
     result = run_strings(executor, packed(b"ab", b"", "é".encode()), (3, 1))
     assert result.error is None
     output = result.outputs[0]
-    assert output.shape == (3,)
+    assert output.shape == (3, 1)
     assert output.data.tobytes()[:6] == b"\x02\x00\x00\x00AB"
     assert output.row_ends is not None
     assert output.row_ends.tolist() == [6, 10, 16]

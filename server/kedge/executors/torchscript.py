@@ -156,6 +156,9 @@ class TorchScriptExecutor:
     ) -> OutputTensor:
         if dtype is None:
             shape, data, row_ends = strings_to_raw(value, spec.name, self._schema.batched)
+            # The counterpart of `strings_from_raw`: a List[str] is a column of one string per row.
+            if len(shape) == 1 and len(spec.dims) == 1 and self._schema.batched:
+                shape = (*shape, 1)
             self._check_shape(shape, spec, rows)
             return OutputTensor(data, shape, row_ends)
         if not isinstance(value, torch.Tensor):
