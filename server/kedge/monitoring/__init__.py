@@ -1,1 +1,1 @@
-"""How counters become Prometheus text. Not here: who counts (`core/statistics.py`)."""
+"""From counters to what operators look at: the Prometheus page. Reads values, serves nothing."""

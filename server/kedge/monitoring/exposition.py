@@ -1,58 +1,67 @@
-"""The Prometheus text format 0.0.4. Pure; knows no metric.
+"""The Prometheus text format, version 0.0.4. Pure.
 
-Written here because prometheus_client appends `_total` to every counter, and Triton's have none.
-Source: prometheus.io/docs/instrumenting/exposition_formats.
+Written out here, because the usual library ends every counter's name in `_total`, and Triton's do
+not. Source: prometheus.io/docs/instrumenting/exposition_formats
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-Kind = Literal["counter", "gauge", "histogram"]
+Labels = dict[str, str]
 
 
-class Sample(NamedTuple):
-    """One line. suffix: what a histogram appends to the family's name, as `_bucket`."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line. suffix: what a histogram's parts have behind the metric's name."""
 
-    labels: Mapping[str, str]
-    value: int | float
+    labels: Labels
+    value: float
     suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
-    """All samples of one metric. help: one sentence that tells an operator what is counted."""
+class Metric:
+    """A metric with all its samples. kind: counter, gauge or histogram."""
 
     name: str
-    kind: Kind
-    help: str
+    kind: str
+    description: str
     samples: Sequence[Sample]
 
 
-def exposition(families: Iterable[Family]) -> bytes:
-    """The families in their order, each with HELP and TYPE, as UTF-8."""
-    lines = []
-    for family in families:
-        lines.append(f"# HELP {family.name} {_escape_help(family.help)}")
-        lines.append(f"# TYPE {family.name} {family.kind}")
-        for sample in family.samples:
-            lines.append(f"{family.name}{sample.suffix}{_labels(sample.labels)} {sample.value!r}")
-    return "".join(f"{line}\n" for line in lines).encode()
+def histogram_samples(
+    labels: Labels, bounds: Sequence[int], counts: Mapping[int, int], total: int
+) -> Iterator[Sample]:
+    """counts: observations by observed value; total: the sum of all observed values."""
+    for bound in bounds:
+        up_to = sum(count for value, count in counts.items() if value <= bound)
+        yield Sample({**labels, "le": str(bound)}, up_to, "_bucket")
+    observations = sum(counts.values())
+    yield Sample({**labels, "le": "+Inf"}, observations, "_bucket")
+    yield Sample(labels, total, "_sum")
+    yield Sample(labels, observations, "_count")
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    pairs = ",".join(f'{name}="{_escape_value(value)}"' for name, value in labels.items())
-    return f"{{{pairs}}}"
+def expose(metrics: Iterable[Metric]) -> str:
+    """The page. Metrics without samples are announced all the same."""
+    return "".join(
+        f"# HELP {metric.name} {_escaped(metric.description)}\n"
+        f"# TYPE {metric.name} {metric.kind}\n"
+        + "".join(_line(metric.name, sample) for sample in metric.samples)
+        for metric in metrics
+    )
 
 
-def _escape_help(text: str) -> str:
+def _line(name: str, sample: Sample) -> str:
+    labels = ",".join(
+        '{}="{}"'.format(key, _escaped(value).replace('"', r"\""))
+        for key, value in sample.labels.items()
+    )
+    return f"{name}{sample.suffix}{f'{{{labels}}}' if labels else ''} {sample.value}\n"
+
+
+def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n")
-
-
-def _escape_value(text: str) -> str:
-    return _escape_help(text).replace('"', r"\"")

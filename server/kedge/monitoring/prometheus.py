@@ -1,280 +1,233 @@
-"""The gateway's snapshot as Prometheus metrics: Triton's names where Triton has one, else kedge_*.
+"""Which metrics there are, what each means, and how it comes from the gateway's counters.
 
-The snapshot's fields are those of `core/statistics.py`. Not here: the text format
-(`exposition.py`), where host figures come from (`host.py`).
+Names and meanings that begin with nv_ are Triton's, so that its dashboards and autoscaling rules
+work; kedge_ are our own. Counters start anew when a version is loaded.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
 
-from kedge.monitoring.exposition import Family, Kind, Sample, exposition
-from kedge.monitoring.host import HostReader, HostReading
+from kedge.core.statistics import DurationCount, VersionStatistics
+from kedge.monitoring.exposition import Labels, Metric, Sample, expose, histogram_samples
+from kedge.monitoring.proc import (
+    CpuTicks,
+    ProcessFigures,
+    read_cpu_ticks,
+    read_memory_bytes,
+    read_process,
+)
+from kedge.monitoring.snapshot import Snapshot, VersionCounters, read_snapshot
 
-Snapshot = Mapping[str, Any]
-Statistics = Mapping[str, Any]
-NS_PER_US = 1000
-# Powers of two, as batches are tuned in them; 4,096 is beyond any batch size in use here.
-BATCH_ROWS_BUCKETS = tuple(2**power for power in range(13))
-# Triton's reasons. Shown at 0 too, so that a rate exists before the first failure.
+NS_PER_US = 1_000
 FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
+# Fixed, so that servers with other batch limits can be added up.
+BATCH_ROWS_BOUNDS = tuple(2**power for power in range(11))
+
+Value = Callable[[VersionStatistics], int]
 
 
-class MetricsRenderer:
-    """From the snapshot's JSON to the answer of /metrics, with what the host adds."""
-
-    def __init__(self) -> None:
-        self._host = HostReader()
-
-    def __call__(self, snapshot_json: bytes) -> bytes:
-        snapshot = json.loads(snapshot_json)
-        return render(snapshot, self._host.read(snapshot["process"]["pid"]))
+def _us(duration: DurationCount) -> int:
+    return duration.ns // NS_PER_US
 
 
-def render(snapshot: Snapshot, host: HostReading) -> bytes:
-    """Prometheus text. snapshot: the document of the gateway's Metrics call."""
-    families = [
-        *(_per_version(metric, snapshot) for metric in VERSION_METRICS),
-        _failures(snapshot),
-        _refusals(snapshot),
-        _codec_paths(snapshot),
-        _batch_rows(snapshot),
-        *_server(snapshot),
-        *_host(host),
-    ]
-    return exposition(families)
-
-
-class VersionMetric(NamedTuple):
-    """A metric with one sample per model version."""
-
-    name: str
-    kind: Kind
-    help: str
-    value: Callable[[Statistics], int]
-
-
-def _us(field: str) -> Callable[[Statistics], int]:
-    return lambda statistics: statistics[field]["ns"] // NS_PER_US
-
-
-VERSION_METRICS = (
-    VersionMetric(
+# One sample per model and version.
+PER_VERSION: Sequence[tuple[str, str, str, Value]] = (
+    (
         "nv_inference_request_success",
         "counter",
-        "Requests answered with a result; a request of many rows counts once.",
-        lambda statistics: statistics["success"]["count"],
+        "Requests answered with outputs; a request with many rows counts once",
+        lambda counted: counted.success.count,
     ),
-    VersionMetric(
+    (
         "nv_inference_count",
         "counter",
-        "Inferences made: rows of all executed batches.",
-        lambda statistics: statistics["inference_count"],
+        "Inferences: rows of all executed batches",
+        lambda counted: counted.inference_count,
     ),
-    VersionMetric(
+    (
         "nv_inference_exec_count",
         "counter",
-        "Batches executed; nv_inference_count divided by it is the mean batch size.",
-        lambda statistics: statistics["execution_count"],
+        "Batches executed; nv_inference_count divided by it is the mean batch size",
+        lambda counted: counted.execution_count,
     ),
-    VersionMetric(
+    (
         "nv_inference_pending_request_count",
         "gauge",
-        "Requests queued and not yet executing: the signal to scale by.",
-        lambda statistics: statistics["requests_pending"],
+        "Requests that wait in the queue now",
+        lambda counted: counted.requests_pending,
     ),
-    VersionMetric(
+    (
         "nv_inference_request_duration_us",
         "counter",
-        "Microseconds from a request's arrival to its answer, summed over successful requests.",
-        _us("success"),
+        "Microseconds from arrival to answer, summed over successful requests",
+        lambda counted: _us(counted.success),
     ),
-    VersionMetric(
+    (
         "nv_inference_queue_duration_us",
         "counter",
-        "Microseconds spent waiting in the queue, summed over successful requests.",
-        _us("queue"),
+        "Microseconds in the queue, summed over successful requests",
+        lambda counted: _us(counted.queue),
     ),
-    VersionMetric(
+    (
         "nv_inference_compute_input_duration_us",
         "counter",
-        "Microseconds spent gathering inputs; a batch's time is charged to each of its requests.",
-        _us("compute_input"),
+        "Microseconds of gathering the batch's inputs, charged to each of its requests",
+        lambda counted: _us(counted.compute_input),
     ),
-    VersionMetric(
+    (
         "nv_inference_compute_infer_duration_us",
         "counter",
-        "Microseconds spent in the model; a batch's time is charged to each of its requests.",
-        _us("compute_infer"),
+        "Microseconds in the model, charged to each request of the batch",
+        lambda counted: _us(counted.compute_infer),
     ),
-    VersionMetric(
+    (
         "nv_inference_compute_output_duration_us",
         "counter",
-        "Microseconds spent encoding answers; a batch's time is charged to each of its requests.",
-        _us("compute_output"),
+        "Microseconds of writing the batch's answers, charged to each of its requests",
+        lambda counted: _us(counted.compute_output),
     ),
-    VersionMetric(
-        "kedge_queue_requests",
+    (
+        "kedge_pending_rows",
         "gauge",
-        "Requests in the queue; when it is full, further ones are refused as queue_full.",
-        lambda statistics: statistics["requests_pending"],
+        "Rows that wait in the queue now",
+        lambda counted: counted.rows_pending,
     ),
-    VersionMetric(
-        "kedge_queue_rows",
+    (
+        "kedge_pending_bytes",
         "gauge",
-        "Rows of all requests in the queue.",
-        lambda statistics: statistics["rows_pending"],
-    ),
-    VersionMetric(
-        "kedge_queue_bytes",
-        "gauge",
-        "Tensor bytes of all requests in the queue.",
-        lambda statistics: statistics["bytes_pending"],
+        "Raw input bytes that wait in the queue now",
+        lambda counted: counted.bytes_pending,
     ),
 )
 
 
-def _versions(snapshot: Snapshot) -> Iterator[tuple[dict[str, str], Statistics]]:
-    """The labels and the statistics of every served version."""
-    for model in snapshot["models"]:
-        yield {"model": model["name"], "version": model["version"]}, model["statistics"]
+class MetricsPage:
+    """Renders one page per scrape. Keeps only the machine's CPU ticks of the scrape before."""
+
+    def __init__(self) -> None:
+        self._cpu_ticks = read_cpu_ticks()
+
+    def render(self, snapshot_json: bytes) -> str:
+        """snapshot_json: the gateway's counters, see `snapshot.py`."""
+        snapshot = read_snapshot(snapshot_json)
+        ticks_before, self._cpu_ticks = self._cpu_ticks, read_cpu_ticks()
+        return expose(
+            [
+                *version_metrics(snapshot.versions),
+                *gateway_metrics(snapshot, read_process(snapshot.pid)),
+                *machine_metrics(ticks_before, self._cpu_ticks),
+            ]
+        )
 
 
-def _per_version(metric: VersionMetric, snapshot: Snapshot) -> Family:
-    samples = [
-        Sample(labels, metric.value(statistics)) for labels, statistics in _versions(snapshot)
-    ]
-    return Family(metric.name, metric.kind, metric.help, samples)
-
-
-def _failures(snapshot: Snapshot) -> Family:
-    return Family(
+def version_metrics(versions: Sequence[VersionCounters]) -> Iterator[Metric]:
+    """What the served versions have done."""
+    for name, kind, description, value in PER_VERSION:
+        samples = [Sample(_labels(counters), value(counters.statistics)) for counters in versions]
+        yield Metric(name, kind, description, samples)
+    yield Metric(
         "nv_inference_request_failure",
         "counter",
-        "Failed requests: REJECTED after a queue timeout, CANCELED while queued, BACKEND when the "
-        "model failed. What validation or a full queue refuses is in kedge_requests_refused_total.",
+        "Failed requests: REJECTED waited too long in the queue, CANCELED were given up by the "
+        "client there, BACKEND failed in the model; refused ones are kedge_requests_refused_total",
         [
-            Sample({**labels, "reason": reason}, statistics["failures"].get(reason, 0))
-            for labels, statistics in _versions(snapshot)
+            Sample(
+                _labels(counters) | {"reason": reason}, counters.statistics.failures.get(reason, 0)
+            )
+            for counters in versions
             for reason in FAILURE_REASONS
         ],
     )
-
-
-def _refusals(snapshot: Snapshot) -> Family:
-    unaddressed = ({"model": "", "version": ""}, snapshot["process"])
-    return Family(
-        "kedge_requests_refused_total",
-        "counter",
-        "Requests refused before they were queued, by reason; model and version are empty where "
-        "the request named none that is served.",
-        [
-            Sample({**labels, "reason": reason}, requests)
-            for labels, counted in (*_versions(snapshot), unaddressed)
-            for reason, requests in sorted(counted["refused"].items())
-        ],
-    )
-
-
-def _codec_paths(snapshot: Snapshot) -> Family:
-    return Family(
+    yield Metric(
         "kedge_codec_requests_total",
         "counter",
-        "Requests decoded by the compiled codec (fast) and by the protobuf library (protobuf), "
-        "which typed contents, parameters and BYTES need.",
+        "Requests by how they were decoded: fast is the compiled codec, protobuf takes rare shapes "
+        "of message and costs several times as much",
         [
-            Sample({**labels, "path": path}, requests)
-            for labels, statistics in _versions(snapshot)
-            for path, requests in sorted(statistics["path_requests"].items())
+            Sample(_labels(counters) | {"path": path}, requests)
+            for counters in versions
+            for path, requests in counters.statistics.path_requests.items()
         ],
     )
-
-
-def _batch_rows(snapshot: Snapshot) -> Family:
-    return Family(
+    yield Metric(
         "kedge_batch_rows",
         "histogram",
-        "Rows of the executed batches.",
+        "Executed batches by their rows",
         [
             sample
-            for labels, statistics in _versions(snapshot)
-            for sample in _histogram(labels, statistics["batch_sizes"])
+            for counters in versions
+            for sample in histogram_samples(
+                _labels(counters),
+                BATCH_ROWS_BOUNDS,
+                {
+                    rows: batches.compute_infer.count
+                    for rows, batches in counters.statistics.batch_sizes.items()
+                },
+                counters.statistics.inference_count,
+            )
         ],
     )
 
 
-def _histogram(labels: dict[str, str], sizes: Mapping[str, Any]) -> Iterator[Sample]:
-    """sizes: by rows as decimal text, the statistics of the batches with so many rows."""
-    batches_by_rows = {int(rows): size["compute_infer"]["count"] for rows, size in sizes.items()}
-    counts = [0] * (len(BATCH_ROWS_BUCKETS) + 1)
-    for rows, batches in batches_by_rows.items():
-        counts[_bucket(rows)] += batches
-    bounds = [*map(str, BATCH_ROWS_BUCKETS), "+Inf"]
-    for bound, batches in zip(bounds, accumulate(counts), strict=True):
-        yield Sample({**labels, "le": bound}, batches, "_bucket")
-    yield Sample(labels, sum(rows * batches for rows, batches in batches_by_rows.items()), "_sum")
-    yield Sample(labels, sum(counts), "_count")
-
-
-def _bucket(rows: int) -> int:
-    """The index of the first bucket whose bound is at least `rows`."""
-    return sum(bound < rows for bound in BATCH_ROWS_BUCKETS)
-
-
-def _server(snapshot: Snapshot) -> Iterable[Family]:
-    yield Family(
-        "kedge_build_info",
-        "gauge",
-        "Always 1; the label tells which version of Kedge serves.",
-        [Sample({"version": snapshot["process"]["version"]}, 1)],
+def gateway_metrics(snapshot: Snapshot, process: ProcessFigures | None) -> Iterator[Metric]:
+    """What concerns the gateway process as a whole. process: None if it cannot be seen."""
+    yield Metric(
+        "kedge_requests_refused_total",
+        "counter",
+        "Requests refused before they were queued, which Triton's metrics count nowhere; without "
+        "model and version if they reached none",
+        [
+            Sample(_labels(counters) | {"reason": reason}, requests)
+            for counters in snapshot.versions
+            for reason, requests in counters.statistics.refused.items()
+        ]
+        + [Sample({"reason": reason}, requests) for reason, requests in snapshot.refused.items()],
     )
-    yield _single(
-        "kedge_ready",
-        "gauge",
-        "1 while the server is ready for requests, as /v2/health/ready says.",
-        int(snapshot["ready"]),
+    yield _gauge(
+        "kedge_queue_bytes", "Raw input bytes that wait in all queues now", snapshot.queue_bytes
     )
-    yield _single(
-        "kedge_draining",
-        "gauge",
-        "1 once the server stops: it answers what it accepted and refuses what comes.",
-        int(snapshot["draining"]),
+    yield _gauge("kedge_ready", "1 while the server says that it is ready", int(snapshot.ready))
+    yield _gauge(
+        "kedge_draining", "1 from SIGTERM on, while accepted requests end", int(snapshot.draining)
     )
-
-
-def _host(host: HostReading) -> Iterable[Family]:
-    yield _single(
-        "nv_cpu_utilization",
-        "gauge",
-        "Busy share of all cores since the last scrape, 0 to 1.",
-        host.cpu_share,
-    )
-    yield _single(
-        "nv_cpu_memory_total_bytes", "gauge", "Memory of the host.", host.memory_total_bytes
-    )
-    yield _single(
-        "nv_cpu_memory_used_bytes",
-        "gauge",
-        "Memory of the host that is not available to programs.",
-        host.memory_used_bytes,
-    )
-    if host.process is not None:
-        yield _single(
+    version = Sample({"version": snapshot.kedge_version}, 1)
+    yield Metric("kedge_build_info", "gauge", "Always 1; the label is Kedge's version", [version])
+    if process is not None:
+        yield _gauge(
             "kedge_gateway_resident_bytes",
-            "gauge",
-            "Resident memory of the gateway process.",
-            host.process.resident_bytes,
+            "Physical memory of the gateway process",
+            process.resident_bytes,
         )
-        yield _single(
+        yield Metric(
             "kedge_gateway_cpu_seconds_total",
             "counter",
-            "CPU time of the gateway process, user and kernel.",
-            host.process.cpu_s,
+            "User and system CPU time of the gateway process",
+            [Sample({}, process.cpu_s)],
         )
 
 
-def _single(name: str, kind: Kind, help_text: str, value: int | float) -> Family:
-    return Family(name, kind, help_text, [Sample({}, value)])
+def machine_metrics(before: CpuTicks | None, now: CpuTicks | None) -> Iterator[Metric]:
+    """Triton's figures of the host; none where the system does not tell."""
+    if before is not None and now is not None:
+        yield _gauge(
+            "nv_cpu_utilization",
+            "Share of all CPUs that was busy since the scrape before, 0.0 to 1.0",
+            now.busy_share_since(before),
+        )
+    memory_bytes = read_memory_bytes()
+    if memory_bytes:
+        total_bytes = memory_bytes["MemTotal"]
+        used_bytes = total_bytes - memory_bytes["MemAvailable"]
+        yield _gauge("nv_cpu_memory_total_bytes", "Memory of the host", total_bytes)
+        yield _gauge(
+            "nv_cpu_memory_used_bytes", "Memory of the host that is not available", used_bytes
+        )
+
+
+def _labels(counters: VersionCounters) -> Labels:
+    return {"model": counters.name, "version": counters.version}
+
+
+def _gauge(name: str, description: str, value: float) -> Metric:
+    return Metric(name, "gauge", description, [Sample({}, value)])

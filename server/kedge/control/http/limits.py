@@ -1,0 +1,30 @@
+"""Every bound of the HTTP process, with the reason for its number."""
+
+from __future__ import annotations
+
+MIB = 1024 * 1024
+
+# As a body, decompressed. The gateway takes 64 MiB messages too; as JSON text this is about 3
+# million numbers, which take 2 s to parse. Larger tensors belong on gRPC.
+BODY_BYTES_MAX = 64 * MIB
+# All bodies together; parsed JSON takes about four times as much again. What comes beyond is
+# refused with 503, as the gateway does with its own queues (256 MiB).
+BODIES_BYTES_MAX = 256 * MIB
+# Request line and headers. A bearer token has at most some KiB; the HTTP parser has no limit.
+HEAD_BYTES_MAX = 64 * 1024
+# Below the 1,024 files that a process may usually open; each connection is one.
+CONNECTIONS_MAX = 512
+# Prometheus and a few people; a limit of its own, so that a full REST port does not hide why.
+METRICS_CONNECTIONS_MAX = 32
+# From the first byte of a request to the last of its headers, and again to the last of its body:
+# 64 MiB in it need 9 Mbit/s. Without it a silent client keeps its connection for ever.
+READ_S_MAX = 60.0
+# Clients that ask once a second must not connect anew; uvicorn's 5 s is the usual poll interval.
+IDLE_S_MAX = 30
+# Longest wait for the gateway's answer to a call; tritonclient's own default.
+CALL_S_MAX = 60.0
+# A load answers when the model is ready: large ones are read from slow disks and warmed up.
+LOAD_S_MAX = 600.0
+# How long SIGTERM waits for running requests, as long as the gateway drains. A supervisor that
+# has less patience kills.
+DRAIN_S_MAX = 30
