@@ -15,6 +15,8 @@ SOURCES = {"kedge": ROOT / "server" / "kedge", "kedge_kernels": ROOT / "kernels"
 PARTS = {"front", "pipeline", "executors", "models", "config", "control", "monitoring", "client"}
 RANKS = {"kedge_kernels": 0, "proto": 1, "core": 1, "app": 3, "cli": 4}
 PART_RANK = 2
+# Besides app.py: where the parts of the HTTP process are joined.
+JOINERS = {"control/http/__main__.py"}
 OWNERS = {
     "numba": {"kedge_kernels"},
     "llvmlite": {"kedge_kernels"},
@@ -46,6 +48,8 @@ def room_of(package: str, path: Path) -> str:
     if package == "kedge_kernels":
         return package
     inner = path.relative_to(SOURCES[package])
+    if inner.as_posix() in JOINERS:
+        return "app"
     return inner.parts[0].removesuffix(".py")
 
 
