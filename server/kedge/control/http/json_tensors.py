@@ -85,7 +85,9 @@ def _flatten(label: str, shape: Sequence[int], data: object) -> list[object]:
             raise InvalidRequest(f"{label}: the lists in 'data' are not equally long")
         sizes += lengths
         level = list(chain.from_iterable(level))
-    if sizes not in (list(shape), [math.prod(shape)]):
+    # Lists end at the first dimension of size 0: [2, 0, 3] can only be written as [[], []].
+    is_nested_alike = sizes == list(shape[: len(sizes)])
+    if len(level) != math.prod(shape) or not (len(sizes) == 1 or is_nested_alike):
         raise InvalidRequest(
             f"{label}: expected data of shape {list(shape)} or {math.prod(shape)} values in one "
             f"list, got shape {sizes}"
