@@ -89,6 +89,11 @@ def inferences(client: triton.InferenceServerClient, model: str) -> int:
     return int(client.get_inference_statistics(model).model_stats[0].inference_count)
 
 
+def wait_until_it_runs() -> None:
+    """A call just sent is on the executor after this: calls of one client may overtake each other."""
+    threading.Event().wait(0.2)
+
+
 def test_health_metadata_and_config_are_answered(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
@@ -163,14 +168,15 @@ def test_a_hundred_queued_calls_that_a_client_cancels_are_never_executed(
     before = inferences(client, "slow")
     with grpc.insecure_channel(server.grpc) as channel:
         infer = channel.unary_unary(INFER)
-        first = infer.future(infer_request("slow", [400]).SerializeToString(), timeout=DEADLINE_S)
+        first = infer.future(infer_request("slow", [1_000]).SerializeToString(), timeout=DEADLINE_S)
+        wait_until_it_runs()
         calls = [
             infer.future(infer_request("slow", [1]).SerializeToString(), timeout=DEADLINE_S)
             for _ in range(100)
         ]
         for call in calls:
             call.cancel()
-        assert values_of(first.result()) == [400]
+        assert values_of(first.result()) == [1_000]
         last = infer(infer_request("slow", [2]).SerializeToString(), timeout=DEADLINE_S)
     assert values_of(last) == [2]
     assert inferences(client, "slow") - before == 2
@@ -182,7 +188,8 @@ def test_a_deadline_that_passes_in_the_queue_is_never_executed(
     before = inferences(client, "slow")
     with grpc.insecure_channel(server.grpc) as channel:
         infer = channel.unary_unary(INFER)
-        first = infer.future(infer_request("slow", [400]).SerializeToString(), timeout=DEADLINE_S)
+        first = infer.future(infer_request("slow", [1_000]).SerializeToString(), timeout=DEADLINE_S)
+        wait_until_it_runs()
         late = infer.future(infer_request("slow", [1]).SerializeToString(), timeout=0.1)
         assert late.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
         first.result()
@@ -215,7 +222,7 @@ def test_a_killed_client_frees_its_slots(
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "sent\n"
-            threading.Event().wait(0.3)  # until the calls have left its socket
+            wait_until_it_runs()  # and the calls have left the other's socket
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()

@@ -14,9 +14,9 @@ from kedge.core.ports import Call, Drain
 from kedge.core.settings import STREAMS_PER_CONNECTION_MAX
 from kedge.front.auth import Access
 
-# A status message travels in a trailer, percent-encoded, and clients drop calls with over 8 KiB
-# of metadata; a message may quote what the caller sent.
-MESSAGE_CHARS_MAX = 2_000
+# A message may quote what the caller sent. It travels in a trailer, percent-encoded at up to three
+# bytes for one, and clients drop calls with over 8 KiB of metadata.
+MESSAGE_BYTES_MAX = 2_000
 
 
 class NativeFront:
@@ -86,8 +86,9 @@ class NativeFront:
 
     def fail(self, call_id: int, error: ServeError) -> bool:
         message = str(error)
-        if len(message) > MESSAGE_CHARS_MAX:
-            message = f"{message[:MESSAGE_CHARS_MAX]} …"
+        text = message.encode(errors="replace")
+        if len(text) > MESSAGE_BYTES_MAX:
+            message = f"{text[:MESSAGE_BYTES_MAX].decode(errors='ignore')} …"
         return self._native.fail(call_id, int(error.status), message)
 
     def close(self) -> None:
