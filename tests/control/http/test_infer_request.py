@@ -17,7 +17,7 @@ from kedge.control.http.infer_request import InferCall, read_infer_request
 from kedge.core.errors import InvalidRequest
 
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
-WORDS = np.array([["a".encode(), "ü".encode()]], dtype=np.object_)
+WORDS = np.array([[b"a", "ü".encode()]], dtype=np.object_)
 
 
 def infer_input(name: str, array: Any, datatype: str, *, binary: bool) -> InferInput:

@@ -33,11 +33,8 @@ class Bodies:
         """
         reservation = _Reservation(self)
         try:
-            async with asyncio.timeout(READ_S_MAX):
-                body = await _read(request, reservation)
+            body = await _read_in_time(request, reservation)
             yield _decompressed(request, body, reservation)
-        except TimeoutError:
-            raise HttpError(408, f"the body did not arrive within {READ_S_MAX:.0f} s") from None
         finally:
             self.bytes_held -= reservation.nbytes
 
@@ -60,6 +57,14 @@ class _Reservation:
             )
         self._bodies.bytes_held += nbytes
         self.nbytes += nbytes
+
+
+async def _read_in_time(request: Request, reservation: _Reservation) -> bytes:
+    try:
+        async with asyncio.timeout(READ_S_MAX):
+            return await _read(request, reservation)
+    except TimeoutError:
+        raise HttpError(408, f"the body did not arrive within {READ_S_MAX:.0f} s") from None
 
 
 async def _read(request: Request, reservation: _Reservation) -> bytes:
