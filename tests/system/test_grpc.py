@@ -90,7 +90,7 @@ def inferences(client: triton.InferenceServerClient, model: str) -> int:
 
 
 def wait_until_it_runs() -> None:
-    """A call just sent is on the executor after this: calls of one client may overtake each other."""
+    """What was just sent is on the executor after this: calls may overtake each other."""
     threading.Event().wait(0.2)
 
 
