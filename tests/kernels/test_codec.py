@@ -63,7 +63,7 @@ def test_answers_are_the_bytes_that_protobuf_writes(random: Random) -> None:
     payloads = [request.SerializeToString() for request in requests]
     columns = [read(payload, [plan]) for payload in payloads]
     specs = [OutputPlan(name, "FP32", 4) for name in plan.outputs]
-    dims = [tuple(random.choices((0, 1, 3, 200), k=random.randint(0, 2))) for _ in specs]
+    dims = [random.choice(((), (0,), (1,), (3, 2), (130,))) for _ in specs]
     rows = sum(request.rows for request in columns)
     outputs = [random.randbytes(rows * 4 * prod(row_dims)) for row_dims in dims]
     answers = codec.encode(
