@@ -142,6 +142,7 @@ def test_an_input_in_shared_memory_has_no_contents() -> None:
         ({"data": ...}, "expected 'data', or one of the parameters"),
         ({"parameters": []}, "'parameters': expected an object, got a list"),
         ({"parameters": {"a": None}}, "input 'x' parameter 'a': expected a string, number"),
+        ({"parameters": {"\ud800": 1}}, "expected Unicode text, got half a surrogate pair"),
         ({"parameters": {"a": 2**64}}, "input 'x' parameter 'a': expected"),
         ({"parameters": {"binary_data_size": 4}}, "either 'data' or 'binary_data_size'"),
         ({"data": ..., "parameters": {"binary_data_size": 4}}, "0 bytes are left"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+
 import pytest
 
-from kedge.control.http.json_fields import checked, optional, parse_object, required
+from kedge.control.http.json_fields import checked, optional, parsed_object, required
 from kedge.core.errors import InvalidRequest
 
 
 def test_a_field_is_returned_if_it_has_the_right_type() -> None:
-    document = parse_object('{"name": "ü", "flag": false}'.encode())
-    assert required("request", document, "name", str) == "ü"
-    assert optional("request", document, "flag", True) is False
-    assert optional("request", document, "other", True) is True
+    with parsed_object('{"name": "ü", "flag": false}'.encode()) as document:
+        assert required("request", document, "name", str) == "ü"
+        assert optional("request", document, "flag", True) is False
+        assert optional("request", document, "other", True) is True
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,14 @@ def test_a_missing_field_is_named() -> None:
 
 
 def test_half_a_surrogate_pair_is_no_text() -> None:
-    document = parse_object(rb'{"whole": "\ud83d\ude00", "half": "\ud83d"}')
-    assert required("request", document, "whole", str) == "😀"
-    with pytest.raises(InvalidRequest, match="'half': expected Unicode text"):
-        required("request", document, "half", str)
+    with parsed_object(rb'{"whole": "\ud83d\ude00", "half": "\ud83d"}') as document:
+        assert required("request", document, "whole", str) == "😀"
+        with pytest.raises(InvalidRequest, match="'half': expected Unicode text"):
+            required("request", document, "half", str)
+
+
+@pytest.mark.parametrize("text", [b"{}", b"{nope"])
+def test_the_cycle_collector_rests_for_the_length_of_the_block_only(text: bytes) -> None:
+    with contextlib.suppress(InvalidRequest), parsed_object(text):
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -214,3 +214,13 @@ def test_metrics_are_on_both_ports_and_nothing_else_on_theirs(
         assert families["kedge_queue_bytes"].samples[0].value == 7
     for path in ("/v2", "/v2/health/ready"):
         assert http.request("GET", path, address=http.metrics).status == 404
+
+
+def test_a_refusal_that_quotes_the_client_stays_short(
+    http: HttpProcess, gateway: FakeGateway
+) -> None:
+    name = "n" * 100_000
+    answer = http.request("POST", INFER, {"inputs": [{"name": name}]})
+    assert answer.status == 400
+    assert answer.json["error"].startswith("input 'nnn")
+    assert len(answer.json["error"]) < 1_100

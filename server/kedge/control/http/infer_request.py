@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from kedge import proto
-from kedge.control.http.json_fields import checked, optional, parse_object, required
+from kedge.control.http.json_fields import checked, optional, parsed_object, required
 from kedge.control.http.json_tensors import raw_from_json
 from kedge.core.addressing import INT64_MAX
 from kedge.core.datatypes import DATATYPES
@@ -43,16 +43,20 @@ def read_infer_request(model: str, version: str, body: bytes, json_bytes: int | 
             "Inference-Header-Content-Length is the length of the JSON: expected 1 to the body's "
             f"{len(body)} bytes, got {json_bytes}"
         )
-    document = parse_object(body if json_bytes is None else body[:json_bytes])
+    with parsed_object(body if json_bytes is None else body[:json_bytes]) as document:
+        return _read_request(model, version, document, memoryview(body)[json_bytes or len(body) :])
+
+
+def _read_request(
+    model: str, version: str, document: Mapping[str, object], binary: memoryview
+) -> InferCall:
     message = proto.ModelInferRequest(
         model_name=model, model_version=version, id=optional("request", document, "id", "")
     )
     parameters = optional("request", document, "parameters", dict[str, object]())
     binary_default = optional("request parameters", parameters, "binary_data_output", False)
     _set_parameters(message.parameters, "request", parameters, "binary_data_output")
-    _read_inputs(
-        message, document, memoryview(body)[len(body) if json_bytes is None else json_bytes :]
-    )
+    _read_inputs(message, document, binary)
     return InferCall(message, _read_outputs(message, document, binary_default), binary_default)
 
 

@@ -1,9 +1,11 @@
-"""Reading a client's JSON: every access is checked and every refusal names the place. Pure."""
+"""Reading a client's JSON: every access is checked and every refusal names the place."""
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from kedge.core.errors import InvalidRequest
@@ -18,8 +20,21 @@ NAMES: Mapping[type, str] = {
 }
 
 
-def parse_object(text: bytes) -> Mapping[str, object]:
-    """The JSON object that a body is. Raises InvalidRequest for anything else."""
+@contextmanager
+def parsed_object(text: bytes) -> Iterator[Mapping[str, object]]:
+    """The JSON object that a body is; drop it before the block is left.
+
+    Python's cycle collector rests meanwhile: JSON has no cycles, and 64 MiB of empty lists took it
+    17 s instead of 3. Raises InvalidRequest for anything that is no object.
+    """
+    gc.disable()
+    try:
+        yield _parse(text)
+    finally:
+        gc.enable()
+
+
+def _parse(text: bytes) -> Mapping[str, object]:
     try:
         value = json.loads(text)
     except RecursionError:

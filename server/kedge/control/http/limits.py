@@ -4,11 +4,11 @@ from __future__ import annotations
 
 MIB = 1024 * 1024
 
-# As a body, decompressed. The gateway takes 64 MiB messages too; as JSON text this is about 3
-# million numbers, which take 2 s to parse. Larger tensors belong on gRPC.
+# As a body, decompressed. The gateway takes 64 MiB messages too. As JSON text this is 3 million
+# numbers, read in 1 s; the worst text of this length takes 3 s and 1.5 GB, one at a time.
 BODY_BYTES_MAX = 64 * MIB
-# All bodies together; parsed JSON takes about four times as much again. What comes beyond is
-# refused with 503, as the gateway does with its own queues (256 MiB).
+# All bodies together, while their requests are answered. What comes beyond is refused with 503, as
+# the gateway does with its own queues (256 MiB).
 BODIES_BYTES_MAX = 256 * MIB
 # Request line and headers. A bearer token has at most some KiB; the HTTP parser has no limit.
 HEAD_BYTES_MAX = 64 * 1024
@@ -21,6 +21,8 @@ METRICS_CONNECTIONS_MAX = 32
 READ_S_MAX = 60.0
 # Clients that ask once a second must not connect anew; uvicorn's 5 s is the usual poll interval.
 IDLE_S_MAX = 30
+# An error's text may quote what the client sent; nobody reads more than this.
+ERROR_CHARS_MAX = 1_000
 # Longest wait for the gateway's answer to a call; tritonclient's own default.
 CALL_S_MAX = 60.0
 # A load answers when the model is ready: large ones are read from slow disks and warmed up.

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from kedge.control.http.errors import HttpError, http_status_of
 from kedge.control.http.infer_response import to_json
+from kedge.control.http.limits import ERROR_CHARS_MAX
 from kedge.core.errors import Internal, ServeError
 
 # What nginx logs for a client that closed its connection; nobody reads the answer.
@@ -36,6 +37,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
 def error_response(
     http_status: int, message: str, headers: Mapping[str, str] | None = None
 ) -> Response:
+    if len(message) > ERROR_CHARS_MAX:
+        message = message[:ERROR_CHARS_MAX] + "…"
     body = to_json({"error": message})
     return Response(body, http_status, headers, media_type="application/json")
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,7 +13,7 @@ from kedge import proto
 from kedge.control.http.access import refuse_remote_control
 from kedge.control.http.caller import Caller
 from kedge.control.http.infer_response import to_json
-from kedge.control.http.json_fields import checked, optional, parse_object
+from kedge.control.http.json_fields import checked, optional, parsed_object
 from kedge.control.http.limits import LOAD_S_MAX
 from kedge.control.http.plain import plain
 from kedge.core.addressing import INT64_MAX
@@ -41,11 +40,10 @@ class Repository:
         ]
 
     async def _index(self, request: Request) -> Response:
-        async with self._document(request) as document:
-            message = proto.RepositoryIndexRequest(
-                repository_name=_repository(request),
-                ready=optional("request", document, "ready", False),
-            )
+        message = proto.RepositoryIndexRequest(repository_name=_repository(request))
+        async with self._caller.bodies.read(request) as body:
+            with parsed_object(body or b"{}") as document:
+                message.ready = optional("request", document, "ready", False)
         reply = proto.RepositoryIndexResponse
         answer = await self._caller.ask(request, "RepositoryIndex", message, reply)
         # As Triton does, what is empty is left out: a model never loaded has only a name.
@@ -59,9 +57,9 @@ class Repository:
         message = proto.RepositoryModelLoadRequest(
             repository_name=_repository(request), model_name=request.path_params["model"]
         )
-        async with self._document(request) as document:
-            _set_parameters(message.parameters, document)
-            reply = proto.RepositoryModelLoadResponse
+        reply = proto.RepositoryModelLoadResponse
+        async with self._caller.bodies.read(request) as body:
+            _set_parameters(message.parameters, body)
             rpc = "RepositoryModelLoad"
             await self._caller.ask(request, rpc, message, reply, LOAD_S_MAX)
         return Response(media_type="application/json")
@@ -71,9 +69,9 @@ class Repository:
         message = proto.RepositoryModelUnloadRequest(
             repository_name=_repository(request), model_name=request.path_params["model"]
         )
-        async with self._document(request) as document:
-            _set_parameters(message.parameters, document)
         reply = proto.RepositoryModelUnloadResponse
+        async with self._caller.bodies.read(request) as body:
+            _set_parameters(message.parameters, body)
         await self._caller.ask(request, "RepositoryModelUnload", message, reply)
         return Response(media_type="application/json")
 
@@ -82,31 +80,31 @@ class Repository:
             peer = request.client.host if request.client else None
             refuse_remote_control(peer, request.headers)
 
-    @asynccontextmanager
-    async def _document(self, request: Request) -> AsyncIterator[Mapping[str, object]]:
-        async with self._caller.bodies.read(request) as body:
-            yield parse_object(body) if body else {}
-
 
 def _repository(request: Request) -> str:
     return str(request.path_params.get("repository", ""))
 
 
-def _set_parameters(
-    target: Mapping[str, proto.ModelRepositoryParameter], document: Mapping[str, object]
-) -> None:
+def _set_parameters(target: Mapping[str, proto.ModelRepositoryParameter], body: bytes) -> None:
     """Which parameters there are is the gateway's to say; only files are base64 in JSON."""
-    for key, value in optional("request", document, "parameters", dict[str, object]()).items():
-        where = f"parameter '{checked('parameters', key, str)}'"
-        if isinstance(value, bool):
-            target[key].bool_param = value
-        elif isinstance(value, int) and -INT64_MAX <= value <= INT64_MAX:
-            target[key].int64_param = value
-        elif not key.startswith("file:"):
-            target[key].string_param = checked(where, value, str)
-        else:
-            try:
-                content = base64.b64decode(checked(where, value, str), validate=True)
-            except ValueError as error:
-                raise InvalidRequest(f"{where}: expected base64: {error}") from None
-            target[key].bytes_param = content
+    with parsed_object(body or b"{}") as document:
+        parameters = optional("request", document, "parameters", dict[str, object]())
+        for key, value in parameters.items():
+            where = f"parameter '{checked('parameters', key, str)}'"
+            _set_parameter(target[key], where, value, is_file=key.startswith("file:"))
+
+
+def _set_parameter(
+    target: proto.ModelRepositoryParameter, where: str, value: object, *, is_file: bool
+) -> None:
+    if isinstance(value, bool):
+        target.bool_param = value
+    elif isinstance(value, int) and -INT64_MAX <= value <= INT64_MAX:
+        target.int64_param = value
+    elif not is_file:
+        target.string_param = checked(where, value, str)
+    else:
+        try:
+            target.bytes_param = base64.b64decode(checked(where, value, str), validate=True)
+        except ValueError as error:
+            raise InvalidRequest(f"{where}: expected base64: {error}") from None
