@@ -1,7 +1,8 @@
 """ModelInferRequest messages to rows of the fields array.
 
 The parser accepts one form: fields in the order of their numbers, each singular one at most once,
-nothing unknown, no parameters, no typed contents. Clients write just that. Whatever differs gets a
+nothing unknown, no typed contents, and no parameter but the one that Triton's C++ client always
+sends and that means nothing to a unary call. Clients write just that. Whatever differs gets a
 fallback code, and the protobuf library decides what it means.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from kedge_kernels._jit import brief_kernel, kernel
@@ -39,9 +41,14 @@ TEXT_BYTES_MAX = 1024
 MESSAGE_BYTES_MAX = 2**31 - 1
 
 MODEL_NAME, MODEL_VERSION, REQUEST_ID = tag_of(1), tag_of(2), tag_of(3)
-INPUT, OUTPUT, RAW_CONTENTS = tag_of(5), tag_of(6), tag_of(7)
+PARAMETER, INPUT, OUTPUT, RAW_CONTENTS = tag_of(4), tag_of(5), tag_of(6), tag_of(7)
 INPUT_NAME, INPUT_DATATYPE, INPUT_SHAPE = tag_of(1), tag_of(2), tag_of(3)
 OUTPUT_NAME = tag_of(1)
+# The map entry `triton_enable_empty_final_response: bool_param`, up to the bool's one byte.
+# perf_analyzer and all else on Triton's C++ client send it with every request.
+FINAL_RESPONSE = np.frombuffer(
+    b'\n"triton_enable_empty_final_response\x12\x02\x08', dtype=np.uint8
+).copy()
 
 
 @brief_kernel
@@ -99,6 +106,7 @@ def read_request(cursor: int, end: int, table: OpenTable, row: NDArray[Any]) -> 
     if not is_short_ascii(request_id, cursor):
         return FALLBACK_ID
 
+    cursor = skip_final_response(cursor, end)
     code, cursor = read_inputs(cursor, end, table, row)
     if code == 0:
         code, cursor = read_outputs(cursor, end, table, row)
@@ -107,6 +115,18 @@ def read_request(cursor: int, end: int, table: OpenTable, row: NDArray[Any]) -> 
     if code == 0 and cursor != end:
         code = FALLBACK_FORM
     return code
+
+
+@kernel
+def skip_final_response(cursor: int, end: int) -> int:
+    """The cursor behind a FINAL_RESPONSE parameter if that is what stands here, else `cursor`."""
+    start, stop = read_optional(PARAMETER, cursor, end)
+    if stop - start != FINAL_RESPONSE.size + 1 or load_byte(stop - 1) > 1:
+        return cursor
+    for index in range(FINAL_RESPONSE.size):
+        if load_byte(start + index) != FINAL_RESPONSE[index]:
+            return cursor
+    return stop
 
 
 @kernel

@@ -62,6 +62,10 @@ def random_request(random: Random, plan: RequestPlan) -> ModelInferRequest:
             size *= dim
         request.inputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
         request.raw_input_contents.append(random.randbytes(size))
+    if random.random() < 0.3:
+        # As Triton's C++ client, and with it perf_analyzer, does in every request.
+        value = random.random() < 0.5
+        request.parameters["triton_enable_empty_final_response"].bool_param = value
     for name in random.sample(plan.outputs, random.randint(0, len(plan.outputs))):
         request.outputs.add(name=name)
     return request
@@ -94,7 +98,9 @@ def _spoil_tensor(random: Random, request: ModelInferRequest) -> None:
 
 def _spoil_fields(random: Random, request: ModelInferRequest) -> None:
     raws = request.raw_input_contents
-    match random.randrange(7):
+    match random.randrange(8):
+        case 7:
+            request.parameters["triton_enable_empty_final_response"].int64_param = 1
         case 0:
             raws.append(b"")
         case 1:

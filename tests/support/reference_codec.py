@@ -37,6 +37,15 @@ class Refused(Exception):
     """A request that is wrong, or not plain."""
 
 
+def _has_no_other_parameter(request: ModelInferRequest) -> bool:
+    """Whether the parameters are none, or the one that Triton's C++ client always sends."""
+    name = "triton_enable_empty_final_response"
+    others = set(request.parameters) - {name}
+    return not others and (
+        name not in request.parameters or request.parameters[name].HasField("bool_param")
+    )
+
+
 def read(payload: bytes, plans: Sequence[RequestPlan]) -> Columns:
     """The columns of a serialized ModelInferRequest; raises Refused."""
     try:
@@ -45,7 +54,7 @@ def read(payload: bytes, plans: Sequence[RequestPlan]) -> Columns:
         raise Refused("protobuf cannot parse it") from error
     index = _find(request, plans)
     plan = plans[index]
-    _require(not request.parameters, "parameters of the request")
+    _require(_has_no_other_parameter(request), "parameters of the request")
     tensors = {tensor.name: tensor for tensor in request.inputs}
     raws = dict(zip(tensors, request.raw_input_contents, strict=False))
     _require(len(request.inputs) == len(plan.inputs), "number of inputs")
