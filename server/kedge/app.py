@@ -86,7 +86,7 @@ class _Server:
             self._front, self._control.handle, SystemClock(), self._settings.queue_bytes_max
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._gateway.stop())
+            signal.signal(number, lambda *_: self._stop())
         self._front.start()
         threading.Thread(target=self._start_models, name="start-models", daemon=True).start()
         answered = self._gateway.run(self._settings.drain_s_max)
@@ -96,6 +96,10 @@ class _Server:
         if not answered:
             log.error("drain.timed_out drain_s_max=%s", self._settings.drain_s_max)
         return 0 if answered and self._has_started else 1
+
+    def _stop(self) -> None:
+        self._http.expect_end()
+        self._gateway.stop()
 
     def _start_models(self) -> None:
         """Load, wait for the HTTP process, say that the server is ready."""

@@ -49,6 +49,7 @@ class HttpProcess:
         self._addresses: HttpAddresses | None = None
         self._is_first_attempt_over = threading.Event()
         self._stopping = threading.Event()
+        self._may_restart = True
         self._process: subprocess.Popen[str] | None = None
         self._alive_pipe, self._write_end = os.pipe()
         self._thread = threading.Thread(target=self._supervise, name="http-process", daemon=True)
@@ -61,6 +62,13 @@ class HttpProcess:
         """The addresses, or None if the process could not start (its reason is on stderr)."""
         self._is_first_attempt_over.wait(timeout_s)
         return self._addresses
+
+    def expect_end(self) -> None:
+        """Do not start it again: who drains the gateway often signals all its processes at once.
+
+        Safe in a signal handler: it takes no lock.
+        """
+        self._may_restart = False
 
     def stop(self) -> None:
         """End the process: politely, and after `STOP_S_MAX` by force."""
@@ -83,7 +91,7 @@ class HttpProcess:
             if not self._is_first_attempt_over.is_set():
                 self._is_first_attempt_over.set()
                 return
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not self._may_restart:
                 return
             backoff_s = BACKOFF_S_FIRST if has_served else min(2 * backoff_s, BACKOFF_S_MAX)
             log.warning("http_process.died restart_in_s=%.1f", backoff_s)

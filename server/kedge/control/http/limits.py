@@ -27,6 +27,6 @@ ERROR_CHARS_MAX = 1_000
 CALL_S_MAX = 60.0
 # A load answers when the model is ready: large ones are read from slow disks and warmed up.
 LOAD_S_MAX = 600.0
-# How long SIGTERM waits for running requests, as long as the gateway drains. A supervisor that
-# has less patience kills.
-DRAIN_S_MAX = 30
+# How long SIGTERM waits for running requests. The gateway sends it after its own drain, when all
+# answers are there, and kills after 5 s.
+DRAIN_S_MAX = 4
