@@ -40,6 +40,7 @@ from kedge_kernels.gather import gather_input, gather_long_input
 from kedge_kernels.memory import DATA_OFFSET, address_of, identities, unwritten_bytes
 from kedge_kernels.request_scan import scan_objects, scan_ranges
 from kedge_kernels.request_table import InputPlan, RequestPlan, RequestTable
+from kedge_kernels.summary import summarize_fields
 from kedge_kernels.wire import bytes_field, text_field, varint
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "gather",
     "scan",
     "scan_addresses",
+    "summarize",
     "warm",
 ]
 
@@ -101,6 +103,14 @@ def scan_addresses(
     fields = np.empty((len(addresses), table.width), np.int64)
     scan_ranges(addresses, lengths, table.packed, fields)
     return fields
+
+
+def summarize(fields: Fields) -> tuple[int, int, int]:
+    """(plan, rows, bytes) of one request or more: the PLAN of all of them, -1 if one fell back or
+    they differ; the sums of ROWS and NBYTES.
+    """
+    plan, rows, nbytes = summarize_fields(fields)
+    return plan, rows, nbytes
 
 
 def gather(fields: Fields, destinations: Sequence[Buffer]) -> None:
@@ -186,7 +196,7 @@ def warm() -> None:
             + bytes_field(7, bytes(contents_bytes))
         )
         fields = scan([payload], table)
-        assert fields[0, CODE] == 0
+        assert summarize(fields) == (0, 1, contents_bytes)
         batch = np.empty(contents_bytes, np.uint8)
         gather(fields, [batch])
         encode(answers, fields, [(contents_bytes,)], [batch])

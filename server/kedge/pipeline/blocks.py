@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge_kernels.codec import NBYTES, ROWS
+from kedge_kernels.codec import summarize
 
 NS_PER_US = 1_000
 Dims = tuple[tuple[int, ...], ...]
@@ -43,12 +43,9 @@ class RequestBlock:
 
     def _count(self) -> None:
         self.requests = len(self.call_ids)
-        if self.requests == 1:
-            self.rows = int(self.fields[0, ROWS])
-            self.nbytes = int(self.fields[0, NBYTES])
-        else:
-            self.rows = int(self.fields[:, ROWS].sum())
-            self.nbytes = int(self.fields[:, NBYTES].sum())
+        self.rows = self.nbytes = 0
+        if self.requests > 0:
+            _, self.rows, self.nbytes = summarize(self.fields)
 
     def __repr__(self) -> str:
         return f"<RequestBlock {self.requests} requests, {self.rows} rows, {self.nbytes} bytes>"

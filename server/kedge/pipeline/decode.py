@@ -12,7 +12,7 @@ from kedge.core.values import Catalog
 from kedge.pipeline.blocks import Dims, RequestBlock
 from kedge.pipeline.decode_protobuf import Decoded, RequestRefused, decode_protobuf
 from kedge.pipeline.lane import Lane
-from kedge_kernels.codec import CODE, PLAN, RequestTable, scan
+from kedge_kernels.codec import CODE, PLAN, RequestTable, scan, summarize
 
 
 class Decoder:
@@ -54,12 +54,8 @@ class Decoder:
     ) -> tuple[list[Decoded], list[tuple[int, RequestRefused]]]:
         """Blocks of accepted requests with their lanes, and the refused calls."""
         fields = scan(payloads, self._table)
-        plan = int(fields[0, PLAN])
-        if len(call_ids) == 1:
-            is_uniform = fields[0, CODE] == 0
-        else:
-            is_uniform = not fields[:, CODE].any() and (fields[:, PLAN] == plan).all()
-        if is_uniform:
+        plan, _, _ = summarize(fields)
+        if plan >= 0:
             owners: list[object] = list(payloads)
             return self._blocks(self._lanes[plan], call_ids, owners, fields, now_ns), []
         return self._decode_mixed(call_ids, payloads, fields, now_ns)
