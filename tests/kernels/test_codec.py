@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc.service_pb2 import ModelInferRequest
+from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 
 from kedge_kernels import codec
 from kedge_kernels.codec import AnswerTable, InputPlan, OutputPlan, RequestPlan, RequestTable
@@ -96,6 +96,11 @@ def plain(rows: int = 2, free: int = 5) -> ModelInferRequest:
     return request
 
 
+def final_response(request: ModelInferRequest) -> InferParameter:
+    """The parameter that Triton's C++ client sends with every request, still without a value."""
+    return request.parameters["triton_enable_empty_final_response"]
+
+
 def code(payload: bytes) -> int:
     [row] = codec.scan([payload], TABLE)
     return int(row[codec.CODE])
@@ -119,6 +124,8 @@ FALLBACKS: list[tuple[int, Spoil]] = [
     (codec.FALLBACK_INPUT, lambda request: request.inputs.pop()),
     (codec.FALLBACK_CONTENTS, lambda request: request.inputs.append(request.inputs[0])),
     (codec.FALLBACK_INPUT, lambda request: request.parameters["p"]),
+    (0, lambda request: setattr(final_response(request), "bool_param", True)),
+    (codec.FALLBACK_INPUT, lambda request: setattr(final_response(request), "int64_param", 1)),
     (codec.FALLBACK_FORM, lambda request: request.inputs[0].parameters["p"]),
     (codec.FALLBACK_FORM, lambda request: request.inputs[0].contents.SetInParent()),
     (codec.FALLBACK_FORM, lambda request: request.outputs.add(name="a").parameters["p"]),
@@ -160,6 +167,20 @@ def test_rows_are_one_to_rows_max_and_other_dimensions_may_be_zero(
     rows: int, free: int, expected: int
 ) -> None:
     assert code(plain(rows, free).SerializeToString()) == expected
+
+
+@pytest.mark.parametrize("shape", [[2**22, 2**21, 2**21], [2**16, 2**16, 1], [2**31, 1, 0]])
+def test_a_product_of_dimensions_that_overflows_is_not_taken_for_a_small_one(
+    shape: list[int],
+) -> None:
+    """2**22 * 2**21 * 2**21 is 0 in 64 bits, so it would need no bytes."""
+    free = InputPlan("x", "INT8", 1, (-1, -1, -1))
+    table = RequestTable([RequestPlan("m", 1, True, (free,), (), batched=False, rows_max=1)])
+    request = ModelInferRequest(model_name="m")
+    request.inputs.add(name="x", datatype="INT8", shape=shape)
+    request.raw_input_contents.append(b"")
+    [row] = codec.scan([request.SerializeToString()], table)
+    assert row[codec.CODE] == codec.FALLBACK_SHAPE
 
 
 WIRE_FAULTS = {
@@ -257,6 +278,20 @@ def test_each_of_a_thousand_plans_is_found_by_name_and_version() -> None:
 def test_two_plans_for_one_name_and_version_are_refused() -> None:
     with pytest.raises(ValueError, match="two plans for model 'm', version ''"):
         RequestTable([PLAN, RequestPlan("m", 4, True, PLAN.inputs, (), True, 4)])
+
+
+def test_a_summary_has_the_one_plan_of_all_requests_and_their_sums() -> None:
+    other = RequestPlan("n", 1, True, PLAN.inputs, PLAN.outputs, batched=True, rows_max=4)
+    table = RequestTable([other, PLAN])
+    payloads = [plain(rows).SerializeToString() for rows in (1, 4, 2)]
+    nbytes = 7 * (8 + 15)
+    assert codec.summarize(codec.scan(payloads, table)) == (1, 7, nbytes)
+    elsewhere = plain(rows=3)
+    elsewhere.model_name = "n"
+    mixed = codec.scan([*payloads, elsewhere.SerializeToString()], table)
+    assert codec.summarize(mixed) == (-1, 10, nbytes + 3 * (8 + 15))
+    fallen = codec.scan([*payloads, b""], table)
+    assert codec.summarize(fallen) == (-1, 7, nbytes)
 
 
 @pytest.mark.parametrize("free", [5, 400_000])

@@ -217,7 +217,9 @@ def test_a_killed_http_process_comes_back_on_its_port(repository: Path, tmp_path
     [
         (["nowhere"], "nowhere"),
         (["repository", "--token-file", "bad_tokens"], "expected ROLE:TOKEN"),
-        (["repository", "--grpc-port", "{taken}"], "{taken}"),
+        (["repository", "--grpc-port", "{grpc}"], "{grpc}"),
+        (["repository", "--http-port", "{http}"], "{http}"),
+        (["repository", "--metrics-port", "{metrics}"], "{metrics}"),
     ],
 )
 def test_a_server_that_cannot_start_says_why_and_exits_1(
@@ -225,16 +227,18 @@ def test_a_server_that_cannot_start_says_why_and_exits_1(
 ) -> None:
     (tmp_path / "bad_tokens").write_text("admin:x\n")
     with serving(repository, folder=tmp_path) as server:
-        taken = server.grpc.rpartition(":")[2]
-        words = [word.format(taken=taken) for word in arguments]
-        if "--grpc-port" not in words:
-            words += ["--grpc-port", "0"]
+        taken = {
+            name: getattr(server, name).rpartition(":")[2] for name in ("grpc", "http", "metrics")
+        }
+        words = [word.format(**taken) for word in arguments]
+        for option in ("--grpc-port", "--http-port", "--metrics-port"):
+            if option not in words:
+                words += [option, "0"]
         command = [sys.executable, "-m", "kedge.cli", "serve", *words]
-        command += ["--http-port", "0", "--metrics-port", "0"]
         ended = subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
     assert ended.returncode == 1
-    assert message.format(taken=taken) in ended.stderr
+    assert message.format(**taken) in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not ended.stdout
