@@ -24,7 +24,7 @@ def test_it_reports_what_the_callers_saw(kedge: Kedge, server: EchoServer) -> No
 
 def test_failed_requests_fail_the_verb(kedge: Kedge, server: EchoServer) -> None:
     server.refusal = (grpc.StatusCode.UNAVAILABLE, "full")
-    result = kedge("bench", "echo", "--address", f"localhost:{server.port}", "--seconds", 0.1)
+    result = kedge("bench", "echo", "--address", f"localhost:{server.port}", "--seconds", 1)
     assert result.exit_code == 1
     assert "UNAVAILABLE" in result.stdout
 
