@@ -12,16 +12,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from kedge.core.errors import Internal, QueueTimeout, ServeError, ShuttingDown
 from kedge.core.ports import BatchResult, Clock, Drain, Front
 from kedge.core.settings import EVENTS_PER_DRAIN_MAX, QUEUE_BYTES_MAX
 from kedge.core.values import Catalog
 from kedge.pipeline.answer import encode_answers
+from kedge.pipeline.batch import Batch, join
 from kedge.pipeline.blocks import RequestBlock
 from kedge.pipeline.decode import Decoder
 from kedge.pipeline.former import BatchFormer
@@ -45,28 +42,6 @@ DRAINS_MAX = 16
 NOTHING = Drain([], [], [], [])
 
 HandleCall = Callable[[int, bytes, Callable[[bytes | ServeError], None]], None]
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Requests that run together: blocks in order of arrival and their merged columns."""
-
-    lane: Lane
-    blocks: list[RequestBlock]
-    fields: NDArray[np.int64]
-    rows: int
-    started_ns: int
-    gathered_ns: int = 0
-
-    @property
-    def call_ids(self) -> list[int]:
-        if len(self.blocks) == 1:
-            return self.blocks[0].call_ids
-        return [call_id for block in self.blocks for call_id in block.call_ids]
-
-    def waited_ns(self, until_ns: int) -> int:
-        """The sum over all requests of the time from arrival to `until_ns`."""
-        return sum(block.requests * (until_ns - block.arrived_ns) for block in self.blocks)
 
 
 class Gateway:
@@ -288,18 +263,18 @@ class Gateway:
                     self._front.fail(call_id, QueueTimeout())
 
     def _execute(self, lane: Lane, blocks: list[RequestBlock]) -> None:
-        started_ns = self._clock.now_ns()
-        fields = _merged(lane, blocks)
-        rows = blocks[0].rows if len(blocks) == 1 else sum(block.rows for block in blocks)
-        batch = Batch(lane, blocks, fields, rows, started_ns)
+        batch = join(lane, blocks, self._clock.now_ns())
         self._batches_running += 1
-        dims = blocks[0].dims
         executor = lane.served.executor
-        inputs = executor.allocate(rows, dims, lane.input_bytes(fields, rows, dims))
-        gather(fields, inputs)
+        sizes = lane.input_bytes(batch.fields, batch.rows, batch.dims)
+        inputs = executor.allocate(batch.rows, batch.dims, sizes)
+        gather(batch.fields, inputs)
         batch.gathered_ns = self._clock.now_ns()
         executor.submit(
-            rows, dims, inputs, lambda result, final: self._on_result(batch, result, final)
+            batch.rows,
+            batch.dims,
+            inputs,
+            lambda result, final: self._on_result(batch, result, final),
         )
 
     # Completion
@@ -360,12 +335,3 @@ class Gateway:
             output_ns=output_ns,
             wall_ms=self._clock.wall_ms(),
         )
-
-
-def _merged(lane: Lane, blocks: list[RequestBlock]) -> NDArray[np.int64]:
-    """The columns of all blocks. Their widths may differ: each was decoded with the table of its
-    time.
-    """
-    if len(blocks) == 1:
-        return blocks[0].fields
-    return np.concatenate([block.fields[:, : lane.columns] for block in blocks])
