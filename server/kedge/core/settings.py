@@ -23,11 +23,11 @@ QUEUE_BYTES_MAX = 256 * MIB
 # the benchmark, 256 in the widest), few enough that cancellations behind them are seen within a
 # millisecond.
 EVENTS_PER_DRAIN_MAX = 512
-# Calls that one connection may have open; a client with more keeps them on its side until a slot is
-# free. The front holds every message whole before it can be refused, so this times the largest
-# message is what one client can make the process hold: 300 requests of 4 MiB on one connection took
-# 2.5 GB with 1,024 streams, and 234 were refused; with 64, 0.5 GB, and all were answered. Fewer than
-# a full batch would keep a single client's batches small.
+# Calls that one connection may have open; a client with more keeps them on its side meanwhile. The
+# front holds every message whole before it can be refused: this times the largest message is what
+# one client can make the process hold: 300 requests of 4 MiB on one connection took 2.5 GB with
+# 1,024 streams, and 234 were refused; with 64, 0.5 GB, and all were answered. Fewer than a full
+# batch would keep a single client's batches small.
 STREAMS_PER_CONNECTION_MAX = 64
 
 
