@@ -13,6 +13,26 @@ MODEL_NAMES = ("m", "model", "a longer name than that", "größer")
 TENSOR_NAMES = ("x", "y", "input", "INPUT0", "INPUT1", "ein_Maß")
 IDS = ("", "1", "7d3f1c5e-8a44-4f0e-9a5b-0d9a2f1f6f11", "x" * 200)
 
+# One plan with a fixed and a free dimension, for tests that count bytes.
+PLAN = RequestPlan(
+    name="m",
+    version=3,
+    newest=True,
+    inputs=(InputPlan("x", "FP32", 4, (2,)), InputPlan("y", "INT8", 1, (-1, 3))),
+    outputs=("a", "b"),
+    batched=True,
+    rows_max=4,
+)
+
+
+def plain_request(rows: int = 2, free: int = 5) -> ModelInferRequest:
+    """A good request for PLAN; free: the size of its free dimension."""
+    request = ModelInferRequest(model_name="m", id="7")
+    request.inputs.add(name="x", datatype="FP32", shape=[rows, 2])
+    request.inputs.add(name="y", datatype="INT8", shape=[rows, free, 3])
+    request.raw_input_contents.extend((bytes(rows * 8), bytes(rows * free * 3)))
+    return request
+
 
 def random_plans(random: Random, bytes_share: float = 0.0) -> list[RequestPlan]:
     """One to four plans, some of one name. bytes_share: of the inputs are BYTES, 0..1."""
@@ -99,8 +119,6 @@ def _spoil_tensor(random: Random, request: ModelInferRequest) -> None:
 def _spoil_fields(random: Random, request: ModelInferRequest) -> None:
     raws = request.raw_input_contents
     match random.randrange(8):
-        case 7:
-            request.parameters["triton_enable_empty_final_response"].int64_param = 1
         case 0:
             raws.append(b"")
         case 1:
@@ -115,6 +133,8 @@ def _spoil_fields(random: Random, request: ModelInferRequest) -> None:
             request.parameters["priority"].int64_param = 1
         case 6:
             request.inputs.append(random.choice(request.inputs))
+        case 7:
+            request.parameters["triton_enable_empty_final_response"].int64_param = 1
 
 
 def _spoil_names(random: Random, request: ModelInferRequest) -> None:
