@@ -174,6 +174,7 @@ def test_a_hundred_queued_calls_that_a_client_cancels_are_never_executed(
             infer.future(infer_request("slow", [1]).SerializeToString(), timeout=DEADLINE_S)
             for _ in range(100)
         ]
+        wait_until_it_runs()  # and the others have arrived behind it
         for call in calls:
             call.cancel()
         assert values_of(first.result()) == [1_000]
