@@ -25,8 +25,8 @@ QUEUE_BYTES_MAX = 256 * MIB
 EVENTS_PER_DRAIN_MAX = 512
 # Calls that one connection may have open; a client with more keeps them on its side meanwhile. The
 # front holds every message whole before it can be refused: 300 requests of 4 MiB on one connection
-# took 2.5 GB with 1,024 streams. Not below 100 (RFC 9113, section 6.5.2): a client that cancels what
-# it could not yet send opens and resets streams at once, and over 20 of these end its connection.
+# took 2.5 GB with 1,024 streams. Not below 100 (RFC 9113, section 6.5.2): a client that cancels
+# what it could not yet send opens and resets streams at once; over 20 of these end its connection.
 STREAMS_PER_CONNECTION_MAX = 100
 
 
