@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
 
+from kedge.core.bytes_elements import pack_bytes, unpack_bytes
 from kedge.core.datatypes import BYTES, DATATYPES
 from kedge.core.errors import InvalidRequest
-from kedge.pipeline.contents import CONTENTS_FIELD, pack_bytes, raw_from_contents, unpack_bytes
+from kedge.pipeline.contents import CONTENTS_FIELD, raw_from_contents
 from kedge.proto import InferTensorContents
 
 

@@ -5,15 +5,12 @@ A [rows] or [rows, 1] tensor is a List[str], as Triton's backend has it; more di
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge.core.bytes_elements import pack_bytes, unpack_bytes
 from kedge.core.errors import InvalidRequest, ModelFailed
 from kedge.core.ports import Buffer
-
-LENGTH_BYTES = 4
 
 
 def strings_from_raw(raw: Buffer, shape: tuple[int, ...], tensor: str) -> list[object]:
@@ -21,13 +18,8 @@ def strings_from_raw(raw: Buffer, shape: tuple[int, ...], tensor: str) -> list[o
 
     Raises InvalidRequest for an element that is not UTF-8: TorchScript has no byte strings.
     """
-    data = raw.tobytes()
     strings: list[object] = []
-    position = 0
-    while position < len(data):
-        (length,) = struct.unpack_from("<I", data, position)
-        position += LENGTH_BYTES + length
-        element = data[position - length : position]
+    for element in unpack_bytes(raw.tobytes(), f"input '{tensor}'"):
         try:
             strings.append(element.decode())
         except UnicodeDecodeError:
@@ -66,8 +58,7 @@ def _shape_of(value: object, tensor: str) -> tuple[int, ...]:
 
 def _packed(value: object, shape: tuple[int, ...], tensor: str) -> list[bytes]:
     if isinstance(value, str) and not shape:
-        element = value.encode()
-        return [struct.pack("<I", len(element)), element]
+        return [pack_bytes([value.encode()])]
     if isinstance(value, list) and shape and len(value) == shape[0]:
         return [part for item in value for part in _packed(item, shape[1:], tensor)]
     raise ModelFailed(f"output '{tensor}': its lists of strings have different lengths")

@@ -6,16 +6,13 @@ Raw layout: little-endian elements in row-major order; BYTES elements each behin
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
-
 import numpy as np
 
+from kedge.core.bytes_elements import pack_bytes
 from kedge.core.datatypes import Datatype
 from kedge.core.errors import InvalidRequest
 from kedge.proto import InferTensorContents
 
-LENGTH_BYTES = 4
 # Which typed list carries a datatype. FP16 and BF16 have none: they travel raw only.
 CONTENTS_FIELD = {
     "BOOL": "bool_contents",
@@ -62,30 +59,3 @@ def raw_from_contents(
             if not limits.min <= value <= limits.max:
                 raise InvalidRequest(f"{tensor}: {value} is no {datatype.name}")
     return np.array(values, dtype=datatype.numpy).tobytes()
-
-
-def pack_bytes(elements: Sequence[bytes]) -> bytes:
-    """BYTES elements in raw layout."""
-    return b"".join(struct.pack("<I", len(element)) + element for element in elements)
-
-
-def unpack_bytes(raw: bytes | memoryview, tensor: str) -> list[bytes]:
-    """The elements of a raw BYTES tensor. Raises InvalidRequest if a length runs past the end."""
-    elements: list[bytes] = []
-    position = 0
-    while position < len(raw):
-        start = position + LENGTH_BYTES
-        if start > len(raw):
-            raise InvalidRequest(
-                f"{tensor}: element {len(elements)} is cut off: {len(raw) - position} of the "
-                f"{LENGTH_BYTES} bytes of its length are there"
-            )
-        (length,) = struct.unpack_from("<I", raw, position)
-        position = start + length
-        if position > len(raw):
-            raise InvalidRequest(
-                f"{tensor}: element {len(elements)} is cut off: expected {length} bytes, got "
-                f"{len(raw) - start}"
-            )
-        elements.append(bytes(raw[start:position]))
-    return elements

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from kedge.core.bytes_elements import unpack_bytes
 from kedge.core.errors import InvalidRequest, ServeError, Unimplemented, UnparsableMessage
 from kedge.core.values import ModelSchema, TensorSpec
 from kedge.pipeline.blocks import NS_PER_US, Dims, RequestBlock
-from kedge.pipeline.contents import raw_from_contents, unpack_bytes
+from kedge.pipeline.contents import raw_from_contents
 from kedge.pipeline.lane import Lane
 from kedge.proto import InferParameter, ModelInferRequest
 from kedge_kernels.codec import address_of
