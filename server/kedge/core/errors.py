@@ -90,6 +90,18 @@ class ModelFailed(ServeError):
     status, reason = Status.INTERNAL, "model_failed"
 
 
+class WorkerLost(ServeError):
+    """The process that ran the batch ended: it crashed, was killed, or ran out of memory."""
+
+    status, reason = Status.UNAVAILABLE, "worker_lost"
+
+
+class ExecuteTimeout(ServeError):
+    """The batch ran longer than `serving.execute_timeout`; its worker was killed."""
+
+    status, reason = Status.UNAVAILABLE, "execute_timeout"
+
+
 class LoadFailed(ServeError):
     """A model version could not be loaded."""
 

@@ -86,11 +86,12 @@ class Executor(Protocol):
     """What runs a version's batches; completion-based, so that processes, devices and streams fit.
 
     `allocate(rows, dims, nbytes)` lends one writable byte buffer per input, for a batch of `rows`
-    rows whose inputs have the per-row dimensions `dims` and `nbytes` raw bytes each; the caller
-    fills them and passes the same ones to `submit`, which takes them over. `on_result(result,
-    final)` is called once per answer of the batch, from any thread, possibly before `submit`
-    returns; `final` is True on the last. `batches_free` is how many more batches may be submitted
-    now; the queue keeps the rest.
+    rows whose inputs have the per-row dimensions `dims` and `nbytes` raw bytes each, to be filled
+    and passed to `submit`, which takes them over until the batch's final result. `submit` also
+    takes other writable C-contiguous buffers, such as shared memory, and reads them in place.
+    `on_result(result, final)` is called once per answer of the batch, from any thread, possibly
+    before `submit` returns; `final` is True on the last. `batches_free` is how many more batches
+    may be submitted now; the queue keeps the rest.
     """
 
     @property

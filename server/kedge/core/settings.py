@@ -6,6 +6,7 @@ Declared once here, checked in `__post_init__`, frozen. Not here: how users writ
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -28,6 +29,14 @@ EVENTS_PER_DRAIN_MAX = 512
 # took 2.5 GB with 1,024 streams. Not below 100 (RFC 9113, section 6.5.2): a client that cancels
 # what it could not yet send opens and resets streams at once; over 20 of these end its connection.
 STREAMS_PER_CONNECTION_MAX = 100
+# Longest time of one batch in a worker. Large models on a busy CPU take seconds, never half a
+# minute; a client gives up long before.
+EXECUTE_TIMEOUT_US = 30_000_000
+# A batch that takes longer than this leaves the gateway's loop: the hop to a worker costs 0.1 ms,
+# and every other model waits meanwhile.
+INLINE_US_MAX = 1_000
+# Batches that one gateway may have at one worker: one runs, the next one is there when it ends.
+BATCHES_PER_WORKER_MAX = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,55 @@ class QueueLimits:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.timeout_us < 0:
             raise ValueError(f"timeout_us must be at least 0, got {self.timeout_us}")
+
+
+class Placement(Enum):
+    """Where a version's batches run. `auto`: inline only a TorchScript model on the CPU whose
+    measured batch takes at most `INLINE_US_MAX`; all else in worker processes.
+    """
+
+    AUTO = "auto"
+    INLINE = "inline"
+    WORKERS = "workers"
+
+
+class Compile(Enum):
+    """What makes a module fast. `auto` measures what applies and keeps the fastest; `none` runs
+    the model as it was saved.
+    """
+
+    AUTO = "auto"
+    NONE = "none"
+    TORCHSCRIPT = "torchscript"
+    AOTINDUCTOR = "aotinductor"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionLimits:
+    """How one version is executed.
+
+    devices: one entry per instance, `cpu` or `cuda:N`; an instance is one worker process.
+    timeout_us: longest time of one batch; a worker that takes longer is killed and replaced.
+    batch_buckets: row counts to which batches are padded; () pads nothing unless `deterministic`,
+    which makes answers bit-equal in any batch, or a CUDA graph asks for it. length_buckets: sizes
+    to which the dimensions of size -1 are padded with zeros, for token models; () pads nothing.
+    device_memory_bytes_max: most device memory of one instance, 0 = no limit.
+    """
+
+    placement: Placement = Placement.AUTO
+    devices: tuple[str, ...] = ("cpu",)
+    compile: Compile = Compile.AUTO
+    deterministic: bool = False
+    batch_buckets: tuple[int, ...] = ()
+    length_buckets: tuple[int, ...] = ()
+    timeout_us: int = EXECUTE_TIMEOUT_US
+    device_memory_bytes_max: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.devices:
+            raise ValueError("devices needs at least one entry")
+        if self.timeout_us < 1:
+            raise ValueError(f"timeout_us must be at least 1, got {self.timeout_us}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kedge.core.datatypes import Datatype
-from kedge.core.settings import BatchLimits, QueueLimits
+from kedge.core.settings import BatchLimits, ExecutionLimits, QueueLimits
 from kedge.core.statistics import VersionStatistics
 
 if TYPE_CHECKING:
@@ -56,13 +56,22 @@ class ModelSchema:
     rows_max: int
 
 
+class ModelFormat(Enum):
+    """What a model file is. `AOTINDUCTOR` and `PYTHON` are code: `--allow-model-code` only."""
+
+    TORCHSCRIPT = "torchscript"
+    EXPORTED = "torch_export"
+    AOTINDUCTOR = "aotinductor"
+    PYTHON = "python"
+
+
 @dataclass(frozen=True, slots=True)
 class VersionManifest:
     """All that must be known to load and serve one version; immutable.
 
-    path: the model file. config: the completed Triton ModelConfig, serialized, as ModelConfig
-    answers it. labels: per output name, the lines of its label file. warnings: what was accepted
-    but does nothing here, for `doctor` and the log.
+    path: the model file; of a Python model its `model.py`. config: the completed Triton
+    ModelConfig, serialized, as ModelConfig answers it. labels: per output name, the lines of its
+    label file. warnings: what was accepted but does nothing here, for `doctor` and the log.
     """
 
     ref: ModelRef
@@ -72,6 +81,8 @@ class VersionManifest:
     batch: BatchLimits
     queue: QueueLimits
     config: bytes
+    format: ModelFormat = ModelFormat.TORCHSCRIPT
+    execution: ExecutionLimits = field(default_factory=ExecutionLimits)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
