@@ -154,9 +154,9 @@ def _listen(settings: ServerSettings, access: Access) -> NativeFront:
 
 
 def _make_executor(manifest: VersionManifest) -> Executor:
-    from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415 - torch: 2 s
+    from kedge.executors.make import make_executor  # noqa: PLC0415 - torch: 2 s
 
-    return TorchScriptExecutor(manifest)
+    return make_executor(manifest, allow_model_code=False)
 
 
 def _reachable(host: str) -> str:
@@ -165,4 +165,4 @@ def _reachable(host: str) -> str:
 
 
 def _import_executors() -> None:
-    import kedge.executors.torchscript  # noqa: F401, PLC0415 - torch: 2 s
+    import kedge.executors.make  # noqa: F401, PLC0415 - torch: 2 s
