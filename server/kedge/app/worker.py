@@ -57,7 +57,7 @@ def _load(job: WorkerJob) -> tuple[Executor, float]:
     executor = make_executor(
         job.manifest, job.device, allow_model_code=job.allow_model_code, state_dir=job.state_dir
     )
-    return executor, measure_us(executor, job.manifest)
+    return executor, measure_us(executor, job.manifest).batch_us
 
 
 def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:
@@ -82,7 +82,7 @@ def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:
 
 
 if __name__ == "__main__":
-    # Without the interpreter's farewell: a model's threads may hang, and its memory is freed anyway.
+    # Without the interpreter's farewell: a model's threads may hang, its memory is freed anyway.
     code = main()
     sys.stderr.flush()
     os._exit(code)

@@ -7,6 +7,7 @@ Nothing is unpickled on its way up: a child that runs a model's own code cannot 
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -128,8 +129,6 @@ class Channel:
 
     def close(self) -> None:
         """Close this end; whoever waits in `receive` at either end gets ChannelClosed."""
-        try:
+        with contextlib.suppress(OSError):  # the other end is gone already
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other end is gone already
         self._socket.close()

@@ -105,7 +105,7 @@ def read_batch(data: bytes) -> BatchFrame:
     """Raises BadFrame."""
     numbers = _Numbers(data, BATCH)
     slot, serial, rows, segment_bytes, inputs = numbers.take(5)
-    places = tuple(Place(*numbers.take(2), dims=numbers.take_dims()) for _ in range(inputs))
+    places = tuple(_input(numbers) for _ in range(inputs))
     numbers.end()
     return BatchFrame(slot, serial, rows, segment_bytes, places)
 
@@ -124,6 +124,11 @@ def read_result(data: bytes) -> ResultFrame:
     reason, _, message = text.partition(" ")
     error = (reason, message) if text else None
     return ResultFrame(slot, serial, final == 1, infer_ns, segment_bytes, tuple(places), error)
+
+
+def _input(numbers: _Numbers) -> Place:
+    offset, nbytes = numbers.take(2)
+    return Place(offset, nbytes, numbers.take_dims())
 
 
 class _Numbers:

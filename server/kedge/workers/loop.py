@@ -5,6 +5,7 @@ Knows an executor and sockets; not which model, nor who is at the other end.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -163,7 +164,11 @@ class WorkerLoop:
         group = [first]
         rows = first.frame.rows
         for other in () if first.runs_alone else list(self._pending):
-            if not other.runs_alone and rows + other.frame.rows <= self._rows_max and other.dims == first.dims:
+            if (
+                not other.runs_alone
+                and rows + other.frame.rows <= self._rows_max
+                and other.dims == first.dims
+            ):
                 rows += other.frame.rows
                 group.append(other)
                 self._pending.remove(other)
@@ -193,9 +198,7 @@ class WorkerLoop:
                 return
             row = 0
             for one in group:
-                outputs = [
-                    _rows_of(output, row, one.frame.rows) for output in result.outputs
-                ]
+                outputs = [_rows_of(output, row, one.frame.rows) for output in result.outputs]
                 row += one.frame.rows
                 self._answer(one, BatchResult(outputs, None, result.infer_ns), final)
 
@@ -232,10 +235,9 @@ class WorkerLoop:
 
     def _answer(self, one: _Granted, result: BatchResult, final: bool) -> None:
         frame, segment = self._result_frame(one, result, final)
-        try:
+        # A gateway that is gone has nobody who waits for the answer.
+        with contextlib.suppress(OSError):
             send_frame(one.gateway.socket, pack_result(frame), segment)
-        except OSError:
-            pass  # the gateway is gone, and nobody waits for the answer
         self._awaken()
 
     def _result_frame(

@@ -1,8 +1,7 @@
 """The workers of one version, behind `core.ports.Executor`.
 
-Chooses the worker of each batch, and decides what becomes of the batches of a worker that ended: one
-that it had begun to run fails, one that it had not runs elsewhere. Nothing is lost and nothing is
-run twice without being said.
+Chooses the worker of each batch, and decides what becomes of the batches of a worker that ended:
+one that it had begun to run fails, one that it had not runs elsewhere.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ import numpy as np
 
 from kedge.core.errors import (
     ExecuteTimeout,
-    Internal,
-    InvalidRequest,
-    ModelFailed,
     ServeError,
     Unavailable,
     WorkerLost,
+    error_from_reason,
 )
 from kedge.core.ports import BatchResult, Buffer, Clock, OnResult
 from kedge.core.settings import BATCHES_PER_WORKER_MAX
@@ -32,10 +29,6 @@ from kedge.workers.slots import Answer, Grant, Link, Slot, SlotBuffers, places_f
 log = logging.getLogger("kedge.workers")
 
 NS_PER_US = 1_000
-# A batch's error as the worker names it; all others are the model's.
-ERRORS: dict[str, type[ServeError]] = {
-    error.reason: error for error in (InvalidRequest, ModelFailed, Unavailable)
-}
 
 
 class WorkerPool:
@@ -127,7 +120,7 @@ class WorkerPool:
         return not self._orphans and not any(link.grants for link in self._links)
 
     def attach(self, connection: socket.socket, worker: int) -> Link:
-        """A worker that has loaded the model. The caller reads its link and reports to `receive`."""
+        """A worker that has loaded the model; the caller reads its link and calls `receive`."""
         link = Link(connection, worker, self._manifest.schema, BATCHES_PER_WORKER_MAX)
         with self._lock:
             self._down = None
@@ -148,10 +141,9 @@ class WorkerPool:
     def receive(self, answers: Sequence[Answer]) -> None:
         """Hand over what a link received, then free the slots."""
         for slot, grant, frame, outputs in answers:
-            error = None
+            error: ServeError | None = None
             if frame.error is not None:
-                reason, message = frame.error
-                error = ERRORS[reason](message) if reason in ERRORS else Internal()
+                error = error_from_reason(*frame.error)
             grant.on_result(BatchResult(outputs, error, frame.infer_ns), frame.final)
             if frame.final:
                 with self._lock:
@@ -164,9 +156,7 @@ class WorkerPool:
         limit_ns = self._manifest.execution.timeout_us * NS_PER_US
         with self._lock:
             return [
-                link
-                for link in self._links
-                if link.grants and now_ns - link.progress_ns > limit_ns
+                link for link in self._links if link.grants and now_ns - link.progress_ns > limit_ns
             ]
 
     def drop(self, link: Link, error: ServeError) -> None:

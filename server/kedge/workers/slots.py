@@ -1,4 +1,4 @@
-"""One gateway's end of one worker: slots of shared memory, and the socket that says what lies there.
+"""One gateway's end of one worker: slots of shared memory, and the socket that says what is there.
 
 Decides nothing: which worker gets a batch, and what becomes of the batches of one that ended, is in
 `pool.py`.
@@ -155,7 +155,7 @@ class Link:
 
     def receive(self, now_ns: int) -> list[Answer]:
         """Every answer that is there. Raises LinkBroken when there will be no more."""
-        answers = []
+        answers: list[Answer] = []
         while True:
             try:
                 data, segment_fd = receive_frame(self._socket)
@@ -256,9 +256,7 @@ def send_frame(connection: socket.socket, data: bytes, segment: Segment | None) 
 
 def receive_frame(connection: socket.socket) -> tuple[bytes, int | None]:
     """One datagram, b"" at the end, and the descriptor that came with it. Raises OSError."""
-    data, ancillary, _, _ = connection.recvmsg(
-        FRAME_BYTES_MAX, _FDS_BYTES, socket.MSG_CMSG_CLOEXEC
-    )
+    data, ancillary, _, _ = connection.recvmsg(FRAME_BYTES_MAX, _FDS_BYTES, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for _, _, rights in ancillary:
         fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
