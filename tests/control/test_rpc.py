@@ -49,9 +49,13 @@ class FakeModelControl:
 
     def __init__(self) -> None:
         self.catalog = Catalog()
+        self.down: set[ModelRef] = set()
         self.ready = True
         self.entries: Sequence[IndexEntry] = ()
         self.pending: list[tuple[str, Mapping[str, object] | None, OnDone]] = []
+
+    def is_serving(self, ref: ModelRef) -> bool:
+        return ref not in self.down
 
     def index(self) -> Sequence[IndexEntry]:
         return self.entries
