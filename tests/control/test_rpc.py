@@ -22,7 +22,7 @@ from kedge.core.errors import (
     UnknownModel,
     UnparsableMessage,
 )
-from kedge.core.values import Catalog, IndexEntry, ServedVersion, VersionState
+from kedge.core.values import Catalog, IndexEntry, ModelRef, ServedVersion, VersionState
 from kedge.models.repository import RepositoryModel
 from support.fakes import DoublingExecutor
 from support.repositories import CONFIG, write_model
