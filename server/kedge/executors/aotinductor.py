@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,10 +33,25 @@ _ROWS_MAX = re.compile(r"dim value is too large at 0, expected to be <= (\d+)")
 Run = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 
-def load_aotinductor(path: Path, schema: ModelSchema, device_index: int = -1) -> Forward:
-    """The package as a function of its inputs, for batches of any number of rows.
+class Package(NamedTuple):
+    """A loaded package. forward: for batches of any number of rows; rows: the least and the most
+    that it runs at by itself.
+    """
 
-    device_index: of a CUDA package. Raises LoadFailed with the reason.
+    forward: Forward
+    rows: tuple[int, int]
+
+
+def load_aotinductor(
+    path: Path,
+    schema: ModelSchema,
+    device_index: int = -1,
+    known_rows: tuple[int, int] | None = None,
+) -> Package:
+    """The package as a function of its inputs, each checked before the call.
+
+    device_index: of a CUDA package. known_rows: `rows` of the same package loaded before; without
+    it the package is asked, and prints each refusal to stderr. Raises LoadFailed with the reason.
     """
     for spec in (*schema.inputs, *schema.outputs):
         if not spec.datatype.is_fixed_size:
@@ -45,15 +60,18 @@ def load_aotinductor(path: Path, schema: ModelSchema, device_index: int = -1) ->
     run, in_spec, out_spec, device = _open(path, device_index)
     order = argument_order(in_spec, schema)
     result = result_of(out_spec)
-    _require_checks(path, run, schema, order, device)
-    sizes = _row_sizes(path, run, schema, order, device) if schema.batched else range(1, 2)
-    bounds = declared_bounds(schema, (sizes[0], sizes[-1]))
+    if known_rows is None:
+        _require_checks(path, run, schema, order, device)
+        known_rows = _rows(path, run, schema, order, device) if schema.batched else (1, 1)
+    bounds = declared_bounds(schema, known_rows)
 
     def forward(*inputs: Any) -> object:
         check_inputs(bounds, inputs)
         return result(run([inputs[i] for i in order]))
 
-    return at_sizes(forward, sizes) if schema.batched else forward
+    if not schema.batched:
+        return Package(forward, known_rows)
+    return Package(at_sizes(forward, range(known_rows[0], known_rows[1] + 1)), known_rows)
 
 
 def _open(path: Path, device_index: int) -> tuple[Run, str, str, str]:
@@ -92,17 +110,17 @@ def _require_checks(
     )
 
 
-def _row_sizes(
+def _rows(
     path: Path, run: Run, schema: ModelSchema, order: Sequence[int], device: str
-) -> range:
-    """The row counts that the package takes, found by asking; at most `rows_max` unless it takes
-    no fewer.
+) -> tuple[int, int]:
+    """The least and the most rows that the package takes, found by asking; not more than `rows_max`
+    unless it takes no fewer.
     """
     least = 1
     while (refusal := _refusal(run, _zeros(schema, least, order, device))) is not None:
         fixed, more = _ROWS_FIXED.search(refusal), _ROWS_MIN.search(refusal)
         if fixed:
-            return range(int(fixed[1]), int(fixed[1]) + 1)
+            return int(fixed[1]), int(fixed[1])
         if not more or int(more[1]) <= least:
             # With free dimensions no shape is known to be legal: the package checks every call.
             if is_fixed(schema):
@@ -111,7 +129,7 @@ def _row_sizes(
         least = int(more[1])
     most = max(schema.rows_max, least)
     fewer = _ROWS_MAX.search(_refusal(run, _zeros(schema, most, order, device)) or "")
-    return range(least, (int(fewer[1]) if fewer else most) + 1)
+    return least, int(fewer[1]) if fewer else most
 
 
 def _refusal(run: Run, tensors: list[torch.Tensor]) -> str | None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -38,12 +38,14 @@ CHUNK_BYTES = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Choice:
     """chosen: a value of `Compile`. times_us: per way, the medians of one row and a full batch.
-    refused: why a way was not taken. package_sha256: of the compiled package, "" if there is none.
+    refused: why a way was not taken. package_rows: the least and the most rows of the compiled
+    package, None if there is none; package_sha256: its hash.
     """
 
     chosen: str
     times_us: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    package_rows: tuple[int, int] | None = None
     package_sha256: str = ""
 
 
@@ -135,11 +137,15 @@ def _read(folder: Path) -> Choice | None:
         with (folder / CHOICE).open("rb") as file:
             stored = json.loads(file.read(CHOICE_BYTES_MAX))
         choice = Choice(**stored["choice"])
+        rows = choice.package_rows
+        if rows is not None:
+            least, most = map(int, rows)
+            choice = replace(choice, package_rows=(least, most))
         if choice.chosen not in {way.value for way in Compile} - {Compile.AUTO.value}:
             return None
         if choice.package_sha256 and sha256_of(folder / PACKAGE) != choice.package_sha256:
             return None
-        if choice.chosen == Compile.AOTINDUCTOR.value and not choice.package_sha256:
+        if choice.chosen == Compile.AOTINDUCTOR.value and not (choice.package_sha256 and rows):
             return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
@@ -151,7 +157,7 @@ def _write(folder: Path, choice: Choice, manifest: VersionManifest) -> Choice:
     if choice.chosen != Compile.AOTINDUCTOR.value:
         package.unlink(missing_ok=True)
     digest = sha256_of(package) if package.exists() else ""
-    choice = Choice(choice.chosen, choice.times_us, choice.refused, digest)
+    choice = replace(choice, package_sha256=digest)
     document = {"choice": asdict(choice), "model": str(manifest.ref), "machine": fingerprint()}
     (folder / CHOICE).write_text(json.dumps(document, indent=2))
     return choice

@@ -25,7 +25,7 @@ import torch
 from kedge.core.errors import LoadFailed
 from kedge.core.settings import Compile
 from kedge.core.values import ModelFormat, ModelSchema, VersionManifest
-from kedge.executors.aotinductor import load_aotinductor
+from kedge.executors.aotinductor import Package, load_aotinductor
 from kedge.executors.choices import PACKAGE, Choice, choose_once
 from kedge.executors.exported import Program, exported_forward, load_exported, program_call
 from kedge.executors.local import enter_inference_mode
@@ -72,7 +72,7 @@ def fastest(
 
         folder, choice = choose_once(manifest, state_dir, decide)
         if choice.chosen == Compile.AOTINDUCTOR.value:
-            return ways.aotinductor(folder / PACKAGE)
+            return ways.aotinductor(folder / PACKAGE, choice.package_rows).forward
     if asked is not Compile.AUTO and choice.chosen != asked.value:
         reason = choice.refused.get(asked.value, "it was not tried")
         raise LoadFailed(f"{manifest.path}: compile: {asked.value}: {reason}")
@@ -101,7 +101,7 @@ class _Ways:
 
     def torchscript(self) -> Forward:
         """A frozen trace. Raises what torch raises."""
-        module = self._call if self._program is None else _InOrder(self._program)
+        module = self._call if self._program is None else _Traceable(self._program)
         assert isinstance(module, torch.nn.Module)
         inputs = random_inputs(self.schema, self.schema.rows_max, FREE_SIZES[0])
         if self._program is not None:
@@ -109,13 +109,13 @@ class _Ways:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
             plain = tuple(tensor.clone() for tensor in inputs)
-            traced = torch.jit.trace(module.eval(), plain, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(module, plain, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
             frozen = torch.jit.freeze(traced.eval())
         return self._around(frozen.forward)
 
-    def aotinductor(self, package: Path) -> Forward:
-        """A package that Kedge compiled. Raises LoadFailed."""
-        return load_aotinductor(package, self.schema)
+    def aotinductor(self, package: Path, rows: tuple[int, int] | None = None) -> Package:
+        """A package that Kedge compiled; rows: as found when it was new. Raises LoadFailed."""
+        return load_aotinductor(package, self.schema, known_rows=rows)
 
     def compile(self, package: Path) -> None:
         """Compile to `package`, in a process of its own: the compiler takes 500 MB, and may crash.
@@ -154,18 +154,16 @@ class _Ways:
             raise LoadFailed(f"the compiler failed: {lines[-1] if lines else done.returncode}")
 
 
-class _InOrder(torch.nn.Module):
-    """A program that takes all its inputs by position."""
+class _Traceable(torch.nn.Module):
+    """A program as a module without the hooks on its call, which a trace cannot take."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
         self.program = program.module
-        self._names = program.keywords
+        self._call = program_call(program)
 
     def forward(self, *inputs: torch.Tensor) -> object:
-        positional = len(inputs) - len(self._names)
-        named = dict(zip(self._names, inputs[positional:], strict=True))
-        return self.program(*inputs[:positional], **named)
+        return self._call(*inputs)
 
 
 def _compare(ways: _Ways, folder: Path | None) -> Choice:
@@ -174,13 +172,17 @@ def _compare(ways: _Ways, folder: Path | None) -> Choice:
     asked = ways.manifest.execution.compile
     made: dict[str, Forward] = {Compile.NONE.value: ways.eager}
     refused: dict[str, str] = {}
+    package_rows: tuple[int, int] | None = None
     makers: dict[Compile, Callable[[], Forward]] = {Compile.TORCHSCRIPT: ways.torchscript}
     if folder is not None:
         package = folder / PACKAGE
 
         def compiled() -> Forward:
+            nonlocal package_rows
             ways.compile(package)
-            return ways.aotinductor(package)
+            loaded = ways.aotinductor(package)
+            package_rows = loaded.rows
+            return loaded.forward
 
         makers[Compile.AOTINDUCTOR] = compiled
     for way, make in makers.items():
@@ -200,7 +202,7 @@ def _compare(ways: _Ways, folder: Path | None) -> Choice:
     if asked is not Compile.AUTO and asked.value in made:
         candidates = {asked.value: times[asked.value]}
     chosen = min(candidates, key=lambda way: candidates[way][0] * candidates[way][1])
-    return Choice(chosen=chosen, times_us=times, refused=refused)
+    return Choice(chosen, times, refused, package_rows)
 
 
 def _difference(ways: _Ways, forward: Forward) -> str:

@@ -8,7 +8,6 @@ has the raw weights and the checked graph, and nothing else.
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.export.passes import move_to_device_pass
+from torch.export.pt2_archive._package import load_pt2
 from torch.utils._pytree import treespec_dumps
 
 from kedge.core.errors import LoadFailed
@@ -63,18 +63,13 @@ def load_exported(path: Path, device: str = "cpu") -> Program:
     raises.
     """
     copy = sanitized_copy(path)
-    log = logging.getLogger("torch.export")
-    # It logs its own failures with a traceback before it tries the pickled formats.
-    log.disabled, was_disabled = True, log.disabled
-    try:
-        with warnings.catch_warnings(), torch.inference_mode(False):
-            warnings.simplefilter("ignore")
-            exported = torch.export.load(copy)
-            if device != "cpu":
-                exported = move_to_device_pass(exported, device)
-            module = exported.module()
-    finally:
-        log.disabled = was_disabled
+    with warnings.catch_warnings(), torch.inference_mode(False):
+        warnings.simplefilter("ignore")
+        # What torch.export.load calls first, before it hides the reason and tries pickled formats.
+        exported = load_pt2(copy).exported_programs[MODEL]
+        if device != "cpu":
+            exported = move_to_device_pass(exported, device)
+        module = exported.module()
     return Program(exported, module, _bounds(exported))
 
 

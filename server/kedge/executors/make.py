@@ -78,7 +78,7 @@ def load_forward(
             # The method itself: calling the module first looks for hooks, a frozen one has none.
             forward: Forward = load_torchscript(manifest.path, device).forward
         case ModelFormat.AOTINDUCTOR:
-            forward = load_aotinductor(manifest.path, schema, _index(device))
+            forward = load_aotinductor(manifest.path, schema, _index(device)).forward
         case ModelFormat.EXPORTED | ModelFormat.PYTHON:
             forward = fastest(manifest, found, device, state_dir)
         case _:
