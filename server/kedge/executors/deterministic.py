@@ -31,15 +31,17 @@ def bit_equal(forward: Forward, rows_wanted: int) -> Forward:
     """
     run_of: dict[tuple[object, ...], Forward] = {}
 
+    def aligned(*arguments: object) -> object:
+        return forward(*map(_aligned, arguments))
+
     def run(*arguments: object) -> object:
         key = tuple(map(_row_shape, arguments))
         chosen = run_of.get(key)
         if chosen is None:
             if len(run_of) >= SHAPES_MAX:
                 run_of.clear()
-            chosen = run_of[key] = at_sizes(forward, (_size(forward, arguments, rows_wanted),))
-        # Some kernels add in another order at addresses that are not a whole vector's.
-        return chosen(*map(_aligned, arguments))
+            chosen = run_of[key] = at_sizes(aligned, (_size(aligned, arguments, rows_wanted),))
+        return chosen(*arguments)
 
     return run
 
@@ -94,6 +96,9 @@ def _row_shape(argument: object) -> object:
 
 
 def _aligned(argument: object) -> object:
+    """Some kernels add in another order at addresses that are not a whole vector's: one row of a
+    batch, taken by itself from where it lies, differed from the same row in memory of its own.
+    """
     if isinstance(argument, torch.Tensor) and argument.data_ptr() % ALIGNED_BYTES:
         return argument.clone()
     return argument

@@ -209,6 +209,9 @@ def _as_sequence(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object
 
 
 def last_line(error: BaseException) -> str:
-    """The reason in an error of torch: TorchScript puts its traceback first, the reason last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The reason in an error of torch: TorchScript puts its traceback before it, C++ its frames
+    behind it.
+    """
+    text = str(error).partition("Exception raised from")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
