@@ -29,7 +29,7 @@ from kedge.executors.aotinductor import Package, load_aotinductor
 from kedge.executors.choices import PACKAGE, Choice, choose_once
 from kedge.executors.exported import Program, exported_forward, load_exported, program_call
 from kedge.executors.local import enter_inference_mode
-from kedge.executors.python_module import load_python
+from kedge.executors.python_module import export_module, load_python
 from kedge.executors.tensors import Forward, last_line, random_inputs, tensors_of
 
 # A large graph takes minutes on a busy machine.
@@ -100,9 +100,8 @@ class _Ways:
         return exported_forward(self._program, self.schema, call)
 
     def torchscript(self) -> Forward:
-        """A frozen trace. Raises what torch raises."""
-        module = self._call if self._program is None else _Traceable(self._program)
-        assert isinstance(module, torch.nn.Module)
+        """A frozen trace of the graph, which has no other paths. Raises what torch raises."""
+        module = self._graph() if self._program is None else _Traceable(self._program)
         inputs = random_inputs(self.schema, self.schema.rows_max, FREE_SIZES[0])
         if self._program is not None:
             inputs = [inputs[i] for i in self._program.order(self.schema)]
@@ -113,6 +112,14 @@ class _Ways:
             frozen = torch.jit.freeze(traced.eval())
         return self._around(frozen.forward)
 
+    def _graph(self) -> torch.nn.Module:
+        assert isinstance(self._call, torch.nn.Module)
+        rows = self.schema.rows_max if self.schema.batched else 0
+        return export_module(self._call, self._input_types(), rows).module()
+
+    def _input_types(self) -> list[tuple[str, tuple[int, ...]]]:
+        return [(spec.datatype.name, spec.dims) for spec in self.schema.inputs]
+
     def aotinductor(self, package: Path, rows: tuple[int, int] | None = None) -> Package:
         """A package that Kedge compiled; rows: as found when it was new. Raises LoadFailed."""
         return load_aotinductor(package, self.schema, known_rows=rows)
@@ -122,12 +129,11 @@ class _Ways:
 
         Raises LoadFailed with the compiler's reason.
         """
-        inputs = [[spec.datatype.name, list(spec.dims)] for spec in self.schema.inputs]
         task = {
             "format": self.format.value,
             "path": str(self.manifest.path.resolve()),
             "package": str(package),
-            "inputs": inputs,
+            "inputs": self._input_types(),
             "rows": self.schema.rows_max if self.schema.batched else 0,
         }
         command = [sys.executable, "-m", "kedge.executors.compile_process", json.dumps(task)]
