@@ -16,12 +16,12 @@ from kedge.control.http_process import HttpProcess
 from kedge.control.rpc import ROLES_OF, ControlRpc
 from kedge.core.clock import SystemClock
 from kedge.core.errors import ServeError, Unavailable
-from kedge.core.ports import Executor
+from kedge.core.ports import Executor, Front
 from kedge.core.settings import ServerSettings
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, VersionManifest
 from kedge.front.auth import Access, load_access
-from kedge.front.native import NativeFront
+from kedge.front.make import make_front
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
 from kedge.proto import INFERENCE_SERVICE
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kedge.app")
 INFER = INFERENCE_SERVICE + "ModelInfer"
+INFER_STREAM = INFERENCE_SERVICE + "ModelStreamInfer"
 # What the HTTP process may take to serve; it needs 0.5 to 1 s.
 HTTP_READY_S_MAX = 30.0
 
@@ -60,7 +61,7 @@ class _Server:
         access = load_access(settings.token_file)
         self._front = _listen(settings, access)
         self._http = HttpProcess(
-            f"{_reachable(settings.host)}:{self._front.port}",
+            self._front.local,
             settings.host,
             settings.http_port,
             settings.metrics_port,
@@ -143,9 +144,9 @@ class _Server:
         }
 
 
-def _listen(settings: ServerSettings, access: Access) -> NativeFront:
+def _listen(settings: ServerSettings, access: Access) -> Front:
     try:
-        return NativeFront(settings.host, settings.grpc_port, INFER, ROLES_OF, access)
+        return make_front(settings, INFER, INFER_STREAM, ROLES_OF, access)
     except OSError as error:
         raise Unavailable(
             f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {error}; choose "
@@ -157,11 +158,6 @@ def _make_executor(manifest: VersionManifest) -> Executor:
     from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415 - torch: 2 s
 
     return TorchScriptExecutor(manifest)
-
-
-def _reachable(host: str) -> str:
-    """Where a process on this machine finds a listener on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
 
 
 def _import_executors() -> None:
