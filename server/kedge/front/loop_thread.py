@@ -28,3 +28,5 @@ class LoopThread:
         """End the loop after what is ready to run; the thread is gone on return."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(RUN_S_MAX)
+        if not self.loop.is_running():
+            self.loop.close()
