@@ -215,9 +215,7 @@ def test_an_unlisted_method_is_unimplemented(front: Front, channel: grpc.Channel
 
 
 @pytest.mark.parametrize("size", [0, 1, 4 * 1024 * 1024 + 1, 64 * 1024 * 1024])
-def test_messages_of_any_size_pass_each_way(
-    front: Front, channel: grpc.Channel, size: int
-) -> None:
+def test_messages_of_any_size_pass_each_way(front: Front, channel: grpc.Channel, size: int) -> None:
     message = (bytes(range(256)) * (size // 256 + 1))[:size]
     with answering(front):
         assert channel.unary_unary(INFER)(message, timeout=DEADLINE_S) == message
@@ -256,9 +254,7 @@ def test_a_connection_with_more_calls_than_allowed_keeps_the_rest_on_its_side(
     front: Front, channel: grpc.Channel
 ) -> None:
     infer = channel.unary_unary(INFER)
-    calls = [
-        infer.future(b"", timeout=DEADLINE_S) for _ in range(STREAMS_PER_CONNECTION_MAX + 5)
-    ]
+    calls = [infer.future(b"", timeout=DEADLINE_S) for _ in range(STREAMS_PER_CONNECTION_MAX + 5)]
     first = receive_calls(front, STREAMS_PER_CONNECTION_MAX)
     assert len(first) == STREAMS_PER_CONNECTION_MAX
     assert front.receive(64, 100) == ([], [], [], [])
@@ -400,9 +396,7 @@ def test_nothing_of_a_closed_front_stays_behind(kind: FrontKind) -> None:
 def test_deflate_requests(kind: FrontKind, front: Front, channel: grpc.Channel) -> None:
     with answering(front):
         infer = channel.unary_unary(INFER)
-        call = infer.future(
-            bytes(10_000), compression=grpc.Compression.Deflate, timeout=DEADLINE_S
-        )
+        call = infer.future(bytes(10_000), compression=grpc.Compression.Deflate, timeout=DEADLINE_S)
         call.exception()
     has = DIFFERENCES["deflate requests"][kind]
     assert call.code() is (grpc.StatusCode.OK if has else grpc.StatusCode.UNIMPLEMENTED)

@@ -51,15 +51,11 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 
 def tls(pki: Pki, client_ca: Path | None = None) -> FrontSettings:
-    return FrontSettings(
-        tls_cert=pki.server.cert, tls_key=pki.server.key, tls_client_ca=client_ca
-    )
+    return FrontSettings(tls_cert=pki.server.cert, tls_key=pki.server.key, tls_client_ca=client_ca)
 
 
 @contextmanager
-def secure_channel(
-    front: Front, trusted: Pair, own: Pair | None = None
-) -> Iterator[grpc.Channel]:
+def secure_channel(front: Front, trusted: Pair, own: Pair | None = None) -> Iterator[grpc.Channel]:
     credentials = grpc.ssl_channel_credentials(
         trusted.cert.read_bytes(),
         own.key.read_bytes() if own else None,

@@ -19,7 +19,9 @@ class Pair(NamedTuple):
 def authority(folder: Path, name: str) -> Pair:
     """A self-signed certificate that may sign others."""
     pair = Pair(folder / f"{name}.pem", folder / f"{name}.key")
-    _openssl("req", "-x509", *NEW_KEY, "-subj", f"/CN={name}", "-keyout", pair.key, "-out", pair.cert)
+    _openssl(
+        "req", "-x509", *NEW_KEY, "-subj", f"/CN={name}", "-keyout", pair.key, "-out", pair.cert
+    )
     return pair
 
 
