@@ -1,4 +1,4 @@
-"""What only the grpcio front has, streams and TLS apart: bounds, compression, age, watched health."""
+"""What only the grpcio front has besides streams and TLS: bounds, compression, age, `Watch`."""
 
 from __future__ import annotations
 

@@ -148,8 +148,8 @@ def _message_options(settings: FrontSettings) -> Options:
         ("grpc.max_receive_message_length", settings.message_bytes_max),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
-        # Near that limit gRPC resets calls at random, counting ended ones that it has not cleaned up:
-        # some of 200 calls at once on a connection of a good client failed. The limit itself stays.
+        # Near that limit gRPC resets calls at random, counting ended ones that it has not cleaned
+        # up: some of 200 at once from a good client failed. The limit itself stays.
         ("grpc.http.overload_protection", 0),
         # gRPC's default lets two servers share a port, each of which then gets half the calls.
         ("grpc.so_reuseport", 0),
