@@ -88,8 +88,7 @@ def _measure(name: str, process: ServerProcess, address: str, seconds: float) ->
             "cpu_us_per_request": used_us / load.requests,
             "requests_per_s": load.requests_per_s,
         }
-    if name == "grpcio":
-        found[f"{name} stream"] = asyncio.run(_messages(process, address, seconds))
+    found[f"{name} stream"] = asyncio.run(_messages(process, address, seconds))
     for measures in found.values():
         measures["pss_mb"] = process.pss_bytes() / 1e6
     return found

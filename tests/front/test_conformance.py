@@ -37,7 +37,6 @@ from support.fronts import (
     OPEN,
     OPERATE,
     READ,
-    STREAM,
     answering,
     channel_to,
     failure,
@@ -54,8 +53,6 @@ NATIVE, GRPCIO = KINDS
 # Row of the table in docs/fronts.md, and who has it.
 DIFFERENCES: dict[str, dict[FrontKind, bool]] = {
     "deflate requests": {NATIVE: False, GRPCIO: True},
-    "streams (`ModelStreamInfer`)": {NATIVE: False, GRPCIO: True},
-    "health by `Watch`": {NATIVE: False, GRPCIO: True},
     "TLS, mTLS": {NATIVE: False, GRPCIO: True},
     "maximum connection age": {NATIVE: False, GRPCIO: True},
     "compressed answers": {NATIVE: False, GRPCIO: True},
@@ -400,28 +397,6 @@ def test_deflate_requests(kind: FrontKind, front: Front, channel: grpc.Channel) 
         call.exception()
     has = DIFFERENCES["deflate requests"][kind]
     assert call.code() is (grpc.StatusCode.OK if has else grpc.StatusCode.UNIMPLEMENTED)
-
-
-@pytest.mark.parametrize(
-    ("row", "method"),
-    [
-        ("streams (`ModelStreamInfer`)", STREAM),
-        ("health by `Watch`", proto.HEALTH_WATCH),
-    ],
-)
-def test_methods_of_streams(
-    kind: FrontKind, front: Front, channel: grpc.Channel, row: str, method: str
-) -> None:
-    with answering(front):
-        call = channel.stream_stream(method)(iter([b""]), timeout=DEADLINE_S)
-        code = grpc.StatusCode.OK
-        try:
-            assert next(call)
-            call.cancel()
-        except grpc.RpcError as error:
-            code = error.code()
-    has = DIFFERENCES[row][kind]
-    assert code is (grpc.StatusCode.OK if has else grpc.StatusCode.UNIMPLEMENTED)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
-"""`ModelStreamInfer` of the grpcio front against grpcio's client and tritonclient's messages."""
+"""`ModelStreamInfer` of both fronts against grpcio's client and tritonclient's messages."""
 
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from kedge.core.ports import Front
 from kedge.core.settings import FrontKind, FrontSettings
 from support.fronts import (
     DEADLINE_S,
-    INFER,
+    KINDS,
     STREAM,
     answering,
     channel_to,
@@ -28,7 +30,10 @@ from support.fronts import (
 )
 from support.requests import infer_request
 
-GRPCIO = FrontKind.GRPCIO
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.value)
+def kind(request: pytest.FixtureRequest) -> FrontKind:
+    return FrontKind(request.param)
 
 
 class Client:
@@ -89,8 +94,8 @@ def stream_to(front: Front, *metadata: tuple[str, str], is_ended: bool = True) -
 
 
 @pytest.fixture
-def front() -> Iterator[Front]:
-    with running_front(FrontSettings(GRPCIO)) as front:
+def front(kind: FrontKind) -> Iterator[Front]:
+    with running_front(FrontSettings(kind)) as front:
         yield front
 
 
@@ -129,6 +134,25 @@ def test_a_half_closed_stream_ends_with_its_last_answer(front: Front) -> None:
         assert client.call.code() is grpc.StatusCode.OK
 
 
+def test_a_message_is_delivered_to_a_gateway_that_already_waits(front: Front) -> None:
+    """Once a stream is open, no front lets its messages wait for a unary call to come."""
+    with stream_to(front) as client:
+        client.send("first")
+        front.respond(*receive_calls(front, 1), response("first"))
+        assert client.read() == final("first")
+        sender = threading.Timer(0.1, client.send, ["second"])
+        sender.start()
+        begin_s, call_ids = time.monotonic(), []
+        while not call_ids:
+            drain = front.receive(64, 60_000)
+            assert drain is not None
+            call_ids = drain.infer_ids
+        assert time.monotonic() - begin_s < DEADLINE_S
+        front.respond(*call_ids, response("second"))
+        assert client.read() == final("second")
+        sender.join()
+
+
 def test_an_empty_stream_ends_well(front: Front) -> None:
     with stream_to(front):
         pass
@@ -164,9 +188,11 @@ def test_with_triton_grpc_error_an_error_ends_the_stream_with_its_status(
             assert client.read() == final("b")
 
 
-def test_at_most_so_many_messages_of_a_stream_are_read_before_they_are_answered() -> None:
+def test_at_most_so_many_messages_of_a_stream_are_read_before_they_are_answered(
+    kind: FrontKind,
+) -> None:
     with (
-        running_front(FrontSettings(GRPCIO, stream_messages_max=4)) as front,
+        running_front(FrontSettings(kind, stream_messages_max=4)) as front,
         stream_to(front) as client,
     ):
         client.send(*map(str, range(6)))
@@ -183,7 +209,7 @@ def test_at_most_so_many_messages_of_a_stream_are_read_before_they_are_answered(
             front.respond(call_id, response(""))
 
 
-def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
+def test_a_client_that_does_not_read_its_answers_is_not_read_either(kind: FrontKind) -> None:
     large = bytes(1024 * 1024)
     taken: list[bytes] = []
 
@@ -192,7 +218,7 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
         return large
 
     with (
-        running_front(FrontSettings(GRPCIO, stream_messages_max=4)) as front,
+        running_front(FrontSettings(kind, stream_messages_max=4)) as front,
         channel_to(front, ("grpc.http2.lookahead_bytes", 65_536)) as channel,
     ):
         with answering(front, answer):
@@ -205,8 +231,6 @@ def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
 
 
 def receives_nothing_for_a_while(taken: list[bytes]) -> bool:
-    import time
-
     end, before = time.monotonic() + DEADLINE_S, -1
     while time.monotonic() < end and before != len(taken):
         before = len(taken)
@@ -214,24 +238,24 @@ def receives_nothing_for_a_while(taken: list[bytes]) -> bool:
     return before == len(taken)
 
 
-def test_a_cancelled_stream_gives_up_its_calls_and_their_places() -> None:
+def test_a_cancelled_stream_gives_up_its_calls_and_their_places(kind: FrontKind) -> None:
     # One place for the stream, three for its messages.
-    with running_front(FrontSettings(GRPCIO, calls_max=4)) as front:
+    with running_front(FrontSettings(kind, calls_max=4)) as front:
         with channel_to(front) as channel:
             client = Client(channel)
             client.send("a", "b", "c")
             call_ids = receive_calls(front, 3)
-            code, text = failure(lambda: channel.unary_unary(INFER)(b"", timeout=DEADLINE_S))
-            assert code is grpc.StatusCode.UNAVAILABLE
-            assert text == "Exceeds maximum queue size: 4 calls are open, the limit is 4"
+            assert failure(Client(channel).read) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "Exceeds maximum queue size: 4 calls are open, the limit is 4",
+            )
             client.call.cancel()
             drain = receive_until(front, lambda total: len(total.cancelled) == 3)
             assert sorted(drain.cancelled) == call_ids
             assert not front.respond(call_ids[0], response("a"))
-        with answering(front), channel_to(front) as channel:
-            infer = channel.unary_unary(INFER)
-            calls = [infer.future(b"x", timeout=DEADLINE_S) for _ in range(4)]
-            assert [call.result() for call in calls] == [b"x"] * 4
+        with answering(front, answer_by_id), stream_to(front) as client:
+            client.send("d", "e", "f")
+            assert len([client.read() for _ in range(3)]) == 3
 
 
 def test_a_lost_connection_gives_up_the_calls_of_its_stream(front: Front) -> None:
@@ -243,9 +267,11 @@ def test_a_lost_connection_gives_up_the_calls_of_its_stream(front: Front) -> Non
     assert sorted(drain.cancelled) == call_ids
 
 
-def test_a_message_too_many_is_answered_with_the_refusal_and_the_stream_goes_on() -> None:
+def test_a_message_too_many_is_answered_with_the_refusal_and_the_stream_goes_on(
+    kind: FrontKind,
+) -> None:
     with (
-        running_front(FrontSettings(GRPCIO, calls_max=2)) as front,
+        running_front(FrontSettings(kind, calls_max=2)) as front,
         stream_to(front) as client,
     ):
         client.send("a", "b")
@@ -282,9 +308,9 @@ def test_closing_ends_open_streams(front: Front) -> None:
         assert failure(busy.read)[0] is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_stream_needs_the_role_infer(tmp_path: Path) -> None:
+def test_a_stream_needs_the_role_infer(kind: FrontKind, tmp_path: Path) -> None:
     with (
-        running_front(FrontSettings(GRPCIO), tokens(tmp_path)) as front,
+        running_front(FrontSettings(kind), tokens(tmp_path)) as front,
         answering(front, answer_by_id),
     ):
         with channel_to(front) as channel:

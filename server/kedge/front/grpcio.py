@@ -15,7 +15,6 @@ from functools import partial
 import grpc
 import grpc.aio
 
-from kedge import proto
 from kedge.core.errors import ServeError, Unavailable
 from kedge.core.ports import Drain, LocalWay
 from kedge.core.settings import STREAMS_PER_CONNECTION_MAX, CompressionLevel, FrontSettings
@@ -23,25 +22,20 @@ from kedge.front.address import grpc_target
 from kedge.front.auth import OPEN, Access
 from kedge.front.certificates import Certificates, load_certificates
 from kedge.front.exchange import Exchange, Slots
-from kedge.front.gate import Context, Gate, Route, bidirectional, unary, watch
+from kedge.front.fallback import CLOSE_S_MAX, STOPPING
+from kedge.front.gate import Context, Gate, Route, unary
 from kedge.front.inbox import INFER, Inbox
 from kedge.front.loop_thread import LoopThread
 from kedge.front.methods import Methods
-from kedge.front.streams import Stream
+from kedge.front.stream_routes import INFER_ROLES, message_options, stream_routes
 
 # Health has slots of its own: it must answer when all others are taken, and whoever needs no token
 # must not take those of callers who do.
 OPEN_CALLS_MAX = 128
-WATCHES_MAX = 64
-# How long `close` lets answers leave; they are in the sockets' buffers within milliseconds.
-CLOSE_S_MAX = 1.0
-STOPPING = "gRPC server is shutting down"
 # gRPC's own numbers, for the option `grpc.default_compression_level`.
 LEVELS = {level: number for number, level in enumerate(CompressionLevel)}
 LOCAL_PREFIX = "unix-abstract:kedge-"
 
-INFER_ROLES = frozenset({"infer"})
-OPEN_ROLES = frozenset({OPEN})
 Options = Sequence[tuple[str, int]]
 
 
@@ -81,7 +75,7 @@ class GrpcioFront:
         routes = self._routes(methods)
         public = grpc.aio.server(options=_options(self._settings))
         public.add_generic_rpc_handlers((Gate(routes, self._access),))
-        local = grpc.aio.server(options=_message_options(self._settings))
+        local = grpc.aio.server(options=message_options(self._settings))
         local.add_generic_rpc_handlers((Gate(routes, self._access, self.local.secret),))
         self._servers = (public, local)
         try:
@@ -96,21 +90,12 @@ class GrpcioFront:
         exchange, settings = self._exchange, self._settings
         calls = Slots("calls", settings.calls_max)
         health = Slots("health calls", OPEN_CALLS_MAX)
-
-        async def serve_stream(context: Context) -> None:
-            await Stream(exchange, calls, settings.stream_messages_max, context).serve()
-
-        routes = {
-            methods.infer: Route(INFER_ROLES, calls, unary(exchange, INFER)),
-            methods.stream: Route(INFER_ROLES, calls, bidirectional(serve_stream)),
-        }
+        routes = stream_routes(exchange, settings, methods, calls)
+        routes[methods.infer] = Route(INFER_ROLES, calls, unary(exchange, INFER))
         for index, (path, roles) in enumerate(methods.others.items()):
             check = None if self._access.needs_token else partial(self._refuse_remote, roles)
             slots = health if OPEN in roles else calls
             routes[path] = Route(roles, slots, unary(exchange, index, check))
-            if path == proto.HEALTH_CHECK:
-                watches = Slots("health watches", WATCHES_MAX)
-                routes[proto.HEALTH_WATCH] = Route(OPEN_ROLES, watches, watch(exchange, index))
         return routes
 
     def _refuse_remote(self, roles: frozenset[str], context: Context) -> ServeError | None:
@@ -143,22 +128,13 @@ class GrpcioFront:
             await server.stop(CLOSE_S_MAX)
 
 
-def _message_options(settings: FrontSettings) -> Options:
-    return (
-        ("grpc.max_receive_message_length", settings.message_bytes_max),
-        ("grpc.max_send_message_length", -1),
+def _options(settings: FrontSettings) -> Options:
+    options = [
+        *message_options(settings),
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
         # Near that limit gRPC resets calls at random, counting ended ones that it has not cleaned
         # up: some of 200 at once from a good client failed. The limit itself stays.
         ("grpc.http.overload_protection", 0),
-        # gRPC's default lets two servers share a port, each of which then gets half the calls.
-        ("grpc.so_reuseport", 0),
-    )
-
-
-def _options(settings: FrontSettings) -> Options:
-    options = [
-        *_message_options(settings),
         ("grpc.keepalive_time_ms", settings.keepalive_ms),
         ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
         ("grpc.default_compression_level", LEVELS[settings.compression]),

@@ -32,6 +32,11 @@ class Inbox:
         self._changed = threading.Condition(threading.Lock())
 
     @property
+    def events(self) -> int:
+        """How many wait to be taken."""
+        return len(self._calls) + len(self._cancelled)
+
+    @property
     def waiting_bytes(self) -> int:
         return self._bytes
 

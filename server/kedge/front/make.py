@@ -13,6 +13,7 @@ from kedge.core.settings import (
     ServerSettings,
 )
 from kedge.front.auth import Access
+from kedge.front.grpcio import GrpcioFront
 from kedge.front.methods import Methods
 from kedge.front.native import NativeFront
 
@@ -32,9 +33,6 @@ def make_front(
     served = Methods(infer_method, stream_method, methods)
     if chosen_kind(settings.front) is FrontKind.NATIVE:
         return NativeFront(settings.front, settings.host, settings.grpc_port, served, access)
-    # 0.03 s and 9 MB that the native front alone must not pay.
-    from kedge.front.grpcio import GrpcioFront  # noqa: PLC0415
-
     return GrpcioFront(settings.front, settings.host, settings.grpc_port, served, access)
 
 

@@ -12,12 +12,17 @@ from kedge.core.ports import Call, Drain, LocalWay
 from kedge.core.settings import STREAMS_PER_CONNECTION_MAX, FrontSettings
 from kedge.front.address import grpc_target, reachable_target
 from kedge.front.auth import Access
+from kedge.front.fallback import STREAM_IDS_FIRST, StreamServer
 from kedge.front.methods import Methods
 from kedge.front.refusals import text_of
 
+# How long a message of a stream may wait for the native library to stop waiting for a call. Idle
+# with a stream open, that many wake-ups take 1 % of a core.
+STREAM_WAIT_MS_MAX = 1
+
 
 class NativeFront:
-    """Implements `core.ports.Front`, without `methods.stream`.
+    """Implements `core.ports.Front`; streams are forwarded to `fallback.py`.
 
     Raises OSError when the address is taken. port 0 binds any free one; `port` tells which.
     """
@@ -46,7 +51,9 @@ class NativeFront:
             # As gRPC's own servers do: a client that has no calls is not pinged.
             keepalive_permit_without_calls=False,
         )
-        self.respond = self._native.respond
+        self._respond = self._native.respond
+        self._streams = StreamServer(settings, methods, access)
+        self._native.set_fallback(self._streams.path)
 
     @property
     def port(self) -> int:
@@ -60,6 +67,12 @@ class NativeFront:
         self._native.start()
 
     def receive(self, events_max: int, timeout_ms: int) -> Drain | None:
+        # The native library waits for its own events only, so that it must not wait long while a
+        # stream may bring something. An idle server with no stream open is woken by nothing.
+        if self._streams.inbox.events:
+            timeout_ms = 0
+        elif self._streams.streams:
+            timeout_ms = min(timeout_ms, STREAM_WAIT_MS_MAX)
         events = self._native.recv_batch(events_max, timeout_ms)
         if events is None:
             return None
@@ -75,6 +88,13 @@ class NativeFront:
                 infer_payloads.append(payload or b"")
             elif not self._refused(call_id, self._roles[method - 1], caller):
                 calls.append(Call(call_id, method - 1, payload or b""))
+        if self._streams.inbox.events:
+            more = self._streams.inbox.take(events_max - len(events), 0)
+            if more is not None:
+                infer_ids += more.infer_ids
+                infer_payloads += more.infer_payloads
+                calls += more.calls
+                cancelled += more.cancelled
         return drain
 
     def _refused(self, call_id: int, needed: frozenset[str], caller: bytes | str | None) -> bool:
@@ -84,8 +104,16 @@ class NativeFront:
         self.fail(call_id, error)
         return True
 
+    def respond(self, call_id: int, payload: bytes) -> bool:
+        if call_id >= STREAM_IDS_FIRST:
+            return self._streams.settle(call_id, payload)
+        return self._respond(call_id, payload)
+
     def fail(self, call_id: int, error: ServeError) -> bool:
+        if call_id >= STREAM_IDS_FIRST:
+            return self._streams.settle(call_id, error)
         return self._native.fail(call_id, int(error.status), text_of(error))
 
     def close(self) -> None:
+        self._streams.close()
         self._native.close()
