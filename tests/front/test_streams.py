@@ -255,7 +255,7 @@ def test_a_cancelled_stream_gives_up_its_calls_and_their_places(kind: FrontKind)
             assert not front.respond(call_ids[0], response("a"))
         with answering(front, answer_by_id), stream_to(front) as client:
             client.send("d", "e", "f")
-            assert len([client.read() for _ in range(3)]) == 3
+            assert [client.read() for _ in range(3)] == [final("d"), final("e"), final("f")]
 
 
 def test_a_lost_connection_gives_up_the_calls_of_its_stream(front: Front) -> None:
