@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -21,13 +22,14 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import peers
-from _harness import REPOSITORY, append_result, console
+from _harness import REPOSITORY, append_result, console, describe, last_result, replace_block
 from _load import h2load, h2load_version
 from _processes import ServerProcess, ending_on_signals
 from _wire import METHOD_PATH, MODEL, check_answer, infer_request
 
 FRONTS = ("native", "grpcio")
 STREAM_PATH = METHOD_PATH.replace("ModelInfer", "ModelStreamInfer")
+PAGE = REPOSITORY / "docs" / "fronts.md"
 IN_FLIGHT = 64
 CONNECTIONS = 8
 
@@ -40,8 +42,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    parser.add_argument("--write-page", action="store_true", help="the table into docs/fronts.md")
     options = parser.parse_args()
     rounds: dict[str, list[Measures]] = {}
+    machine_load = round(os.getloadavg()[0], 1)
     with (
         ending_on_signals(),
         tempfile.TemporaryDirectory(prefix="kedge-") as folder,
@@ -58,12 +62,41 @@ def main() -> int:
     }
     settings = {"rounds": options.rounds, "seconds": options.seconds, "in_flight": IN_FLIGHT}
     tool = h2load_version() or f"grpc.aio client, {CONNECTIONS} connections"
-    row = {"settings": settings, "load_tool": tool, "median": medians, "rounds": rounds}
+    row = {
+        "machine_load": machine_load,
+        "settings": settings,
+        "load_tool": tool,
+        "median": medians,
+        "rounds": rounds,
+    }
     path = append_result("fronts", row)
-    for load, figures in medians.items():
-        console.print(load, "  ".join(f"{key} {value:g}" for key, value in figures.items()))
+    report = markdown(last_result("fronts"))
+    console.print(report)
+    if options.write_page:
+        PAGE.write_text(replace_block(PAGE.read_text(), "fronts", report))
     console.print(f"added to {path.relative_to(REPOSITORY)}")
     return 0
+
+
+def markdown(row: dict[str, Any]) -> str:
+    """One line per load, and how it was measured."""
+    lines = [
+        "| | CPU µs/request | requests/s | p50 ms alone | p99 ms alone | MB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for load, figures in row["median"].items():
+        lines.append(
+            f"| {load} | {figures['cpu_us_per_request']:.0f} | {figures['requests_per_s']:,.0f} | "
+            f"{figures['p50_us_alone'] / 1e3:.2f} | {figures['p99_us_alone'] / 1e3:.2f} | "
+            f"{figures['pss_mb']:.0f} |"
+        )
+    settings = row["settings"]
+    how = (
+        f"{row['date'][:10]}, medians of {settings['rounds']} interleaved rounds of "
+        f"{settings['seconds']:g} s; unary load by {row['load_tool']}, streams by a grpc.aio "
+        f"client; load of the machine before {row['machine_load']}: {describe(row['machine'])}."
+    )
+    return "\n".join([*lines, "", how])
 
 
 def _start(name: str, folder: Path, running: ExitStack) -> tuple[ServerProcess, str]:

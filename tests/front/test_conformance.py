@@ -40,6 +40,7 @@ from support.fronts import (
     answering,
     channel_to,
     failure,
+    half_sent_call,
     local_channel,
     receive_calls,
     receive_until,
@@ -374,6 +375,13 @@ def test_closing_wakes_whoever_receives(front: Front) -> None:
     front.close()
     thread.join(DEADLINE_S)
     assert received == [None]
+
+
+def test_a_connection_that_answers_no_ping_is_closed(kind: FrontKind) -> None:
+    settings = FrontSettings(kind, keepalive_ms=100, keepalive_timeout_ms=100)
+    with running_front(settings) as front, half_sent_call(front) as connection:
+        while connection.recv(1_000):
+            pass
 
 
 def test_nothing_of_a_closed_front_stays_behind(kind: FrontKind) -> None:

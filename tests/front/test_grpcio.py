@@ -22,6 +22,7 @@ from support.fronts import (
     answering,
     channel_to,
     failure,
+    half_sent_call,
     local_channel,
     receive_calls,
     running_front,
@@ -179,31 +180,9 @@ def both_succeed(infer: grpc.UnaryUnaryMultiCallable[bytes, bytes]) -> bool:
 
 
 def half_sent_message(front: Front) -> None:
-    """A connection that ends in the middle of a message: HTTP/2 frames by hand."""
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
-    fields = (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", INFER.encode()),
-        (b":authority", b"x"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    )
-    head = b"".join(
-        b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
-        for name, value in fields
-    )
-    message = b"\x00\x00\x00\x10\x00" + bytes(100)  # 100 bytes of the 4,096 that it promises
-    with socket.create_connection(("127.0.0.1", front.port)) as connection:
-        connection.sendall(preface + frame(1, 4, 1, head) + frame(0, 0, 1, message))
-        assert connection.recv(100)
+    """A connection that ends in the middle of a message."""
+    with half_sent_call(front):
         assert front.receive(1, 200) is not None
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return (
-        len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-    )
 
 
 def test_bytes_beyond_the_bound_are_refused_until_the_gateway_takes_some() -> None:

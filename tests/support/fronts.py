@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,3 +135,33 @@ def wait_until(condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.005)
     return False
+
+
+@contextmanager
+def half_sent_call(front: Front) -> Iterator[socket.socket]:
+    """A connection that has sent 100 bytes of a message of 4,096 and answers no ping: HTTP/2 by
+    hand, ended when the block is left.
+    """
+    fields = (
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", INFER.encode()),
+        (b":authority", b"x"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    )
+    head = b"".join(
+        b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
+        for name, value in fields
+    )
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b"")
+    message = b"\x00\x00\x00\x10\x00" + bytes(100)
+    with socket.create_connection(("127.0.0.1", front.port), DEADLINE_S) as connection:
+        connection.sendall(preface + _frame(1, 4, 1, head) + _frame(0, 0, 1, message))
+        assert connection.recv(100)
+        yield connection
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    size = len(payload).to_bytes(3, "big")
+    return size + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload

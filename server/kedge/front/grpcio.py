@@ -137,6 +137,8 @@ def _options(settings: FrontSettings) -> Options:
         ("grpc.http.overload_protection", 0),
         ("grpc.keepalive_time_ms", settings.keepalive_ms),
         ("grpc.keepalive_timeout_ms", settings.keepalive_timeout_ms),
+        # Without this one an unanswered ping counts only after a minute, whatever stands above.
+        ("grpc.http2.ping_timeout_ms", settings.keepalive_timeout_ms),
         ("grpc.default_compression_level", LEVELS[settings.compression]),
     ]
     if settings.connection_age_ms_max:
