@@ -1,6 +1,6 @@
 """The native front: HTTP/2 and gRPC in Rust outside the GIL (`pygrpc-native`), raw bytes to Python.
- It has no TLS, client streams, connection age or response compression; docs/fronts.md lists what
-each front does.
+ It has no TLS, connection age or response compression, and streams only through grpcio behind it;
+docs/fronts.md lists what each front does.
 """
 
 from __future__ import annotations
