@@ -63,13 +63,13 @@ def make_model(folder: Path, model: str) -> tuple[Path, Rows]:
     return folder / "repository", expected
 
 
-def start_kedge(repository: Path, folder: Path) -> ServerProcess:
-    """Starts `kedge serve` on free ports; it is not ready yet."""
+def start_kedge(repository: Path, folder: Path, *more: str) -> ServerProcess:
+    """Starts `kedge serve` on free ports, with `more` options; it is not ready yet."""
     program = Path(sys.executable).with_name("kedge")
     if not program.exists():
         raise PeerAbsent(f"{program} is not there: install this repository into its environment")
     options = [*_port_options(*free_ports(3)), f"--state={folder / 'state'}"]
-    return ServerProcess(folder / "kedge.log", program, "serve", repository, *options)
+    return ServerProcess(folder / "kedge.log", program, "serve", repository, *options, *more)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from kedge.core.datatypes import DATATYPES
 from kedge.core.errors import ServeError
-from kedge.core.ports import BatchResult, Buffer, Call, Drain, OnResult, OutputTensor
+from kedge.core.ports import BatchResult, Buffer, Call, Drain, LocalWay, OnResult, OutputTensor
 from kedge.core.settings import BatchLimits, QueueLimits
 from kedge.core.values import (
     Catalog,
@@ -42,6 +42,7 @@ class FakeFront:
     """A front without a socket: delivers what a test queued, keeps what was answered by call id."""
 
     port = 0
+    local = LocalWay("", "")
 
     def __init__(self) -> None:
         self.drains: list[Drain] = []

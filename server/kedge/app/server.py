@@ -19,6 +19,7 @@ from kedge.control.gateway_process import GatewayProcess, GatewayStart
 from kedge.control.http_process import HttpProcess
 from kedge.control.rpc import COUNTED_METHODS, ControlRpc
 from kedge.core.errors import ServeError, Unavailable
+from kedge.core.ports import LocalWay
 from kedge.core.settings import ServerSettings
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, ModelRef, Runtime, ServedVersion
@@ -59,6 +60,7 @@ class _Server:
             GatewayStart(settings, COUNTED_METHODS),
             self._handle_call,
             self._worker_lost,
+            self._listening,
         )
         self._opener = Opener(
             self._gateway,
@@ -72,20 +74,18 @@ class _Server:
             self._registry, lambda: self._is_ending, lambda: self._process_counters
         )
         self._http: HttpProcess | None = None
+        self._grpc_port = 0
         self._has_started = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        grpc_port = self._gateway.start()
-        self._http = self._start_http(grpc_port)
-        starting = threading.Thread(
-            target=self._start_models, args=(grpc_port,), name="start-models", daemon=True
-        )
-        starting.start()
+        self._gateway.start()
+        threading.Thread(target=self._start_models, name="start-models", daemon=True).start()
         os.read(self._end_read, 1)
         answered = self._gateway.drain(self._settings.drain_s_max)
-        self._http.stop()
+        if self._http is not None:
+            self._http.stop()
         self._registry.close()
         self._gateway.stop()
         self._opener.stop_workers()
@@ -93,17 +93,21 @@ class _Server:
             log.error("drain.timed_out drain_s_max=%s", self._settings.drain_s_max)
         return 0 if answered and self._has_started else 1
 
-    def _start_http(self, grpc_port: int) -> HttpProcess:
+    def _listening(self, grpc_port: int, way: LocalWay) -> None:
+        """The gateway can be called: let REST do so."""
+        self._grpc_port = grpc_port
+        if self._http is not None:
+            self._http.reconnect(way)
+            return
         settings = self._settings
-        http = HttpProcess(
-            f"{_reachable(settings.host)}:{grpc_port}",
+        self._http = HttpProcess(
+            way,
             settings.host,
             settings.http_port,
             settings.metrics_port,
             loopback_control=not self._needs_token,
         )
-        http.start()
-        return http
+        self._http.start()
 
     def _stop(self) -> None:
         if self._http is not None:
@@ -111,7 +115,7 @@ class _Server:
         self._is_ending = True
         os.write(self._end_write, b"x")
 
-    def _start_models(self, grpc_port: int) -> None:
+    def _start_models(self) -> None:
         """Load, wait for the HTTP process, say that the server is ready."""
         settings = self._settings
         assert self._http is not None
@@ -126,7 +130,7 @@ class _Server:
             return
         self._has_started = True
         print(  # noqa: T201 - the ready line is the interface
-            f"ready grpc={settings.host}:{grpc_port} "
+            f"ready grpc={settings.host}:{self._grpc_port} "
             f"http={addresses.http} metrics={addresses.metrics}",
             flush=True,
         )
@@ -173,8 +177,3 @@ class _Server:
 def _key_of(served: ServedVersion[Runtime]) -> str:
     assert isinstance(served.executor, Opened), "everything here was opened by the opener"
     return served.executor.key
-
-
-def _reachable(host: str) -> str:
-    """Where a process on this machine finds a listener on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kedge.cli.front_options import front_options, front_settings
 from kedge.config.problems import NOT_YET
 from kedge.core.errors import ServeError
 from kedge.core.settings import ServerSettings
@@ -20,7 +21,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 RAY = f"belongs to engine ray, which is {NOT_YET}"
-TLS = f"TLS needs the grpcio front, which is {NOT_YET}; let a proxy end TLS"
 
 
 def _refused(name: str, reason: str, **option: Any) -> Callable[[_Command], _Command]:
@@ -86,9 +86,7 @@ def listener_options(command: _Command) -> _Command:
     help="With --model-control explicit: load NAME at start; '*' for all. Repeatable.",
 )
 @click.option("--token-file", type=_FILE, help="Bearer tokens, lines role:token.")
-@_refused("--tls-cert", TLS)
-@_refused("--tls-key", TLS)
-@_refused("--tls-client-ca", TLS)
+@front_options
 @click.option(
     "--allow-model-code", is_flag=True, help="Load models that are code; they can do anything."
 )
@@ -110,7 +108,7 @@ def serve(context: click.Context, /, **options: Any) -> None:
     """
     if options["load_models"] and options["model_control"] != "explicit":
         raise click.UsageError("--load-model needs --model-control explicit")
-    settings = ServerSettings(**options)
+    settings = ServerSettings(front=front_settings(options), **options)
     from kedge.app.server import serve as run  # noqa: PLC0415 - 0.5 s that --help must not pay
 
     try:

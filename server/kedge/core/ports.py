@@ -40,6 +40,21 @@ class Drain(NamedTuple):
         return len(self.infer_ids) + len(self.calls) + len(self.cancelled)
 
 
+# The metadata key of `LocalWay.secret`, and the environment variable that hands it to a process.
+SECRET_METADATA = "kedge-secret"  # noqa: S105 - a name
+SECRET_VARIABLE = "KEDGE_GATEWAY_SECRET"  # noqa: S105 - a name
+
+
+class LocalWay(NamedTuple):
+    """How this server's own processes reach its front. target: a plaintext gRPC target on this
+    machine. secret: the metadata `SECRET_METADATA` without which the target refuses every call, ""
+    where it asks for none. Tokens and roles apply on this way too.
+    """
+
+    target: str
+    secret: str
+
+
 class Front(Protocol):
     """A gRPC listener: raw bytes in and out, calls by id.
 
@@ -50,6 +65,8 @@ class Front(Protocol):
 
     @property
     def port(self) -> int: ...
+    @property
+    def local(self) -> LocalWay: ...
     def start(self) -> None: ...
     def receive(self, events_max: int, timeout_ms: int) -> Drain | None: ...
     def respond(self, call_id: int, payload: bytes) -> bool: ...
