@@ -17,7 +17,7 @@ from kedge.control.rpc import ROLES_OF, ControlRpc
 from kedge.core.clock import SystemClock
 from kedge.core.errors import ServeError, Unavailable
 from kedge.core.ports import Executor
-from kedge.core.settings import ServerSettings
+from kedge.core.settings import ServerSettings, StoreLimits
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, VersionManifest
 from kedge.front.auth import Access, load_access
@@ -25,6 +25,8 @@ from kedge.front.native import NativeFront
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
 from kedge.proto import INFERENCE_SERVICE
+from kedge.store.models import ModelStore, OnProgress
+from kedge.store.progress import ProgressLog
 
 if TYPE_CHECKING:
     from kedge.pipeline.serve import Gateway
@@ -35,8 +37,10 @@ INFER = INFERENCE_SERVICE + "ModelInfer"
 HTTP_READY_S_MAX = 30.0
 
 
-def serve(settings: ServerSettings) -> int:
+def serve(settings: ServerSettings, on_progress: OnProgress | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the exit code.
+
+    on_progress: told how far a model's download is; by default the log is.
 
     Raises ServeError or ValueError for targets and token files that cannot be read, OSError for a
     port that is taken.
@@ -45,13 +49,13 @@ def serve(settings: ServerSettings) -> int:
     # One thread per operator: the gateway's own threads need the other cores, and with two intra-op
     # threads on two cores small models ran 20 times slower. Read once, when torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return _Server(settings).run()
+    return _Server(settings, on_progress or ProgressLog()).run()
 
 
 class _Server:
     """One server's life: listen, start everything side by side, serve on this thread, drain."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, on_progress: OnProgress) -> None:
         self._settings = settings
         for endpoint in find_targets(settings.targets).endpoints:
             # A mistake in an endpoint file ends the start: its author stands at the terminal. A bad
@@ -66,7 +70,10 @@ class _Server:
             settings.metrics_port,
             loopback_control=not access.needs_token,
         )
-        self._registry = Registry(self._sources, _make_executor, self._install)
+        files = ModelStore(
+            settings.state_dir, StoreLimits(settings.model_cache_bytes_max), on_progress
+        )
+        self._registry = Registry(self._sources, _make_executor, self._install, files)
         self._control = ControlRpc(
             self._registry, lambda: self._gateway.draining, self._process_counters
         )

@@ -20,7 +20,7 @@ from kedge.core.values import Catalog, VersionManifest, VersionState
 from kedge.models.registry import CHANGES_WAITING_MAX, Registry
 from kedge.models.repository import sources_of_repository
 from support.registry_bench import Bench, executor_of, touch
-from support.repositories import CONFIG, write_model, write_model_file
+from support.repositories import CONFIG, NoUrls, write_model, write_model_file
 
 ALL_VERSIONS = CONFIG + "version_policy { all {} }"
 
@@ -94,6 +94,7 @@ def test_a_name_in_two_repositories_is_not_served(tmp_path: Path) -> None:
         lambda: [s for r in ("r1", "r2") for s in sources_of_repository(tmp_path / r)],
         lambda manifest: pytest.fail("loaded"),
         lambda catalog: None,
+        NoUrls(),
     )
     registry.start("none", ())
     (entry,) = registry.index()

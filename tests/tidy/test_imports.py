@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {"kedge": ROOT / "server" / "kedge", "kedge_kernels": ROOT / "kernels" / "kedge_kernels"}
-PARTS = {"front", "pipeline", "executors", "models", "config", "control", "monitoring", "client"}
+PARTS = {
+    *("front", "pipeline", "executors", "models", "config", "control", "monitoring", "client"),
+    "store",
+}
 RANKS = {"kedge_kernels": 0, "proto": 1, "core": 1, "app": 3, "cli": 4}
 PART_RANK = 2
 # Besides app.py: where the parts of the HTTP process are joined.
@@ -29,6 +32,7 @@ OWNERS = {
     "uvicorn": {"control"},
     "prometheus_client": {"monitoring"},
     "google": {"proto", "control", "models", "pipeline", "client", "config", "cli"},
+    "fsspec": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
 }

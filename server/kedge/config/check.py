@@ -12,10 +12,12 @@ from pydantic_core import ErrorDetails
 from kedge.config.document import Document, Location
 from kedge.config.endpoint import DIM_MAX, EndpointFile, Tensor
 from kedge.config.problems import NOT_YET, ConfigError, Problem, nearest
+from kedge.core.urls import is_url, name_of, problem_with
 
 # What the loaders of this version read; other suffixes belong to formats of later ones.
 MODEL_SUFFIXES = (".pt", ".pth", ".ts")
 NAME_RULE = "1 to 128 letters, digits, '_', '.' or '-', the first no '.' or '-'"
+SHA256_RULE = "a SHA-256 as 64 digits 0-9a-f, as sha256sum writes it"
 VERSION_RULE = "a version number from 1, without leading zeros"
 # By pydantic's error types.
 TYPES_EXPECTED = {
@@ -81,6 +83,7 @@ def _message(error: ErrorDetails) -> str:
         return f"expected {TYPES_EXPECTED[kind]}, {was}"
     if kind == "string_pattern_mismatch":
         rule = VERSION_RULE if error["loc"][-1] == "[key]" else NAME_RULE
+        rule = SHA256_RULE if error["loc"][-1] == "sha256" else rule
         return f"expected {rule}, got {got!r}"
     template = TEMPLATES.get(kind)
     return template.format(got=got, **error.get("ctx", {})) if template else error["msg"]
@@ -113,11 +116,19 @@ def _contradictions(endpoint: EndpointFile) -> Iterator[Found]:
     yield from _batch_problems(endpoint)
     for number, version in endpoint.versions.items():
         location: Location = ("versions", number, "model")
-        if "://" in version.model or version.model.startswith("models:"):
-            yield location, f"a URL is {NOT_YET}: give a file"
-        elif not version.model.endswith(MODEL_SUFFIXES):
+        url_problem = is_url(version.model) and problem_with(version.model)
+        if version.model.startswith("models:"):
+            yield location, f"a model registry is {NOT_YET}: give a file or a URL"
+        elif url_problem:
+            yield location, url_problem
+        elif not model_name(version.model).endswith(MODEL_SUFFIXES):
             expected = f"a TorchScript file ({', '.join(MODEL_SUFFIXES)})"
             yield location, f"expected {expected}, other formats are {NOT_YET}"
+
+
+def model_name(model: str) -> str:
+    """The file name by which a model, a path or a right URL, tells its format."""
+    return name_of(model) if is_url(model) else model
 
 
 def _tensor_problems(side: str, tensors: list[Tensor]) -> Iterator[Found]:

@@ -28,6 +28,7 @@ _QUEUE = QueueLimits()
 # Model and tensor names travel in URLs, metric labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
+SHA256_PATTERN = r"^([0-9a-f]{64})?$"
 # A batch is one buffer, and its rows are counted in int32 by several runtimes.
 ROWS_MAX = 1_048_576
 DIM_MAX = 2**31 - 1
@@ -62,6 +63,7 @@ Size = Annotated[
 ]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 Rows = Annotated[int, Field(ge=1, le=ROWS_MAX)]
 Dim = Annotated[int, Field(ge=-1, le=DIM_MAX)]
@@ -101,7 +103,13 @@ class ModelVersion(_Section):
     """Where one version's model lies."""
 
     model: Text = Field(
-        description="TorchScript file, absolute or relative to the endpoint file's folder."
+        description="TorchScript file: a path, absolute or relative to the endpoint file's folder, "
+        "or a URL of https, http, s3, gs or file."
+    )
+    sha256: Sha256 = Field(
+        default="",
+        description="The file's SHA-256: it is checked before each load, and a URL that was "
+        "fetched once is not asked again. Empty: any content is taken.",
     )
 
 

@@ -15,6 +15,7 @@ from kedge.config.overrides import override
 from kedge.config.problems import ConfigError, Problem
 from kedge.core.datatypes import DATATYPES
 from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, QueueLimits
+from kedge.core.urls import is_url, name_of
 from kedge.core.values import ModelRef, ModelSchema, TensorSpec, VersionManifest
 
 # Triton's name for what runs TorchScript files.
@@ -58,6 +59,8 @@ def read_file(path: Path) -> bytes:
 def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> None:
     problems = []
     for number, version in endpoint.versions.items():
+        if is_url(version.model):
+            continue  # asked when it is loaded, not before
         model = model_path(path, version.model)
         if not model.is_file():
             what = "is no file" if model.exists() else "does not exist"
@@ -67,11 +70,11 @@ def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> Non
 
 
 def model_path(endpoint_file: Path, model: str) -> Path:
-    """Where `model` lies: relative paths start at the endpoint file's folder.
+    """Where `model` lies: relative paths start at the endpoint file's folder. Of a URL, the name.
 
     They may lead out of it, for whoever writes the file could as well give an absolute path.
     """
-    return endpoint_file.parent / model
+    return Path(name_of(model)) if is_url(model) else endpoint_file.parent / model
 
 
 def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...]:
@@ -88,10 +91,16 @@ def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...
             batch=batch,
             queue=queue,
             config=b"",
+            url=_url(endpoint.versions[str(version)].model),
+            sha256=endpoint.versions[str(version)].sha256,
         )
         for version in versions
     )
     return tuple(replace(m, config=triton_config(m, versions)) for m in manifests)
+
+
+def _url(model: str) -> str:
+    return model if is_url(model) else ""
 
 
 def _schema(endpoint: EndpointFile) -> ModelSchema:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import ServeError
-from kedge.core.values import Catalog, IndexEntry
+from kedge.core.values import Catalog, IndexEntry, VersionManifest
 
 Buffer = NDArray[np.uint8]
 
@@ -126,6 +126,18 @@ class ModelControl(Protocol):
         on_done: Callable[[ServeError | None], None],
     ) -> None: ...
     def unload(self, name: str, on_done: Callable[[ServeError | None], None]) -> None: ...
+
+
+class ModelFiles(Protocol):
+    """Brings the file of a version onto this machine, verified.
+
+    `fetch` returns the manifest with a `path` that exists, and for a URL with the `sha256` of what
+    lies there; it may take minutes. The file stays until as many `release` as `fetch` have named
+    it. Raises LoadFailed.
+    """
+
+    def fetch(self, manifest: VersionManifest) -> VersionManifest: ...
+    def release(self, manifest: VersionManifest) -> None: ...
 
 
 class Clock(Protocol):

@@ -21,6 +21,7 @@ from kedge.core.errors import (
     ShuttingDown,
     Unavailable,
 )
+from kedge.core.ports import ModelFiles
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, IndexEntry, ServedVersion
 from kedge.models.loader import Change, Loader, MakeExecutor
@@ -46,7 +47,7 @@ class Registry:
     """What is loaded, and how that changes.
 
     sources: the models of all targets; called whenever they may have changed, so that new ones are
-    found. make_executor, on_change: see `Loader`.
+    found. make_executor, on_change, files: see `Loader`.
     """
 
     def __init__(
@@ -54,10 +55,11 @@ class Registry:
         sources: Callable[[], Sequence[ModelSource]],
         make_executor: MakeExecutor,
         on_change: Callable[[Catalog], None],
+        files: ModelFiles,
     ) -> None:
         self._sources = sources
         self._states = StateTable()
-        self._loader = Loader(make_executor, on_change, self._states)
+        self._loader = Loader(make_executor, on_change, self._states, files)
         self._names: frozenset[str] = frozenset()
         self._overrides: dict[str, str] = {}
         self._is_explicit = False
