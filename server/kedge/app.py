@@ -27,6 +27,7 @@ from kedge.models.repository import sources_of_repository
 from kedge.proto import INFERENCE_SERVICE
 from kedge.store.models import ModelStore, OnProgress
 from kedge.store.progress import ProgressLog
+from kedge.store.uploads import Uploads
 
 if TYPE_CHECKING:
     from kedge.pipeline.serve import Gateway
@@ -73,7 +74,8 @@ class _Server:
         files = ModelStore(
             settings.state_dir, StoreLimits(settings.model_cache_bytes_max), on_progress
         )
-        self._registry = Registry(self._sources, _make_executor, self._install, files)
+        uploads = Uploads(settings.state_dir, settings.allow_model_code)
+        self._registry = Registry(self._sources, _make_executor, self._install, files, uploads)
         self._control = ControlRpc(
             self._registry, lambda: self._gateway.draining, self._process_counters
         )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from kedge.core.errors import LoadFailed
 from kedge.store.models import ModelStore
+from kedge.store.transfer import Job
 from store.conftest import LIMITS, Web, of_url
 from support.server import is_alive, wait_until
 
@@ -64,7 +66,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_two_processes_at_once_fetch_a_model_once(web: Web, state: Path) -> None:
-    both_wait, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     content = b"x" * 1_000
 
     def slow(handler: BaseHTTPRequestHandler) -> None:
@@ -73,7 +75,7 @@ def test_two_processes_at_once_fetch_a_model_once(web: Web, state: Path) -> None
             handler.end_headers()
             return
         web.bodies.append("/m.pt")
-        both_wait.set()
+        begun.set()
         go_on.wait(30)
         handler.send_response(200)
         handler.send_header("ETag", '"1"')
@@ -85,8 +87,10 @@ def test_two_processes_at_once_fetch_a_model_once(web: Web, state: Path) -> None
     web.answers["/m.pt"] = slow
     processes = [fetching(state, url), fetching(state, url)]
     try:
-        assert both_wait.wait(30)
-        # The other one has come to the lock, or comes to it later: the outcome is the same.
+        assert begun.wait(30)
+        third = ModelStore(state, replace(LIMITS, fetch_s_max=0.3))
+        with pytest.raises(LoadFailed, match=r"another process has been busy with it for 0.3 s"):
+            third.fetch(of_url(url))
         go_on.set()
         paths = [first_line(process) for process in processes]
         assert paths[0] == paths[1] != ""
@@ -118,7 +122,8 @@ def test_a_process_killed_in_the_middle_leaves_nothing_behind(web: Web, state: P
         (child,) = children_of(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert wait_until(lambda: not is_alive(child)), "the download outlives its server"
+        # Before its own deadline, 5 s.
+        assert wait_until(lambda: not is_alive(child), 3), "the download outlives its server"
     finally:
         end(process)
     assert list(folder.glob("drafts/*"))
@@ -130,8 +135,6 @@ def test_a_process_killed_in_the_middle_leaves_nothing_behind(web: Web, state: P
 
 
 def test_what_another_process_uses_is_not_removed_until_it_ends(web: Web, state: Path) -> None:
-    from dataclasses import replace
-
     a, b = (web.put(f"/{n}.pt", n.encode() * 100) for n in "ab")
     process = fetching(state, a)
     store = ModelStore(state, replace(LIMITS, cache_bytes_max=150))
@@ -182,7 +185,5 @@ def test_a_child_that_dies_without_a_word_is_a_reason(web: Web, state: Path) -> 
 
 
 def test_jobs_are_text_that_json_carries() -> None:
-    from kedge.store.transfer import Job
-
     job = Job("https://größe/m.pt", 'etag:"1"', 5.0)
     assert Job(*json.loads(json.dumps(job))) == job

@@ -12,6 +12,7 @@ from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, ServedVersion, VersionManifest
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
+from kedge.store.uploads import Uploads
 from support.repositories import MemoryExecutor, NoUrls, outcome
 
 Rows = list[tuple[str, str, str]]
@@ -26,8 +27,9 @@ class Bench:
         self.catalogs: list[Catalog] = []
         self.before_load: Callable[[VersionManifest], None] = lambda manifest: None
         self.on_change: Callable[[Catalog], None] = lambda catalog: None
+        self.uploads = Uploads(root.parent / "state", is_allowed=True)
         self.registry = Registry(
-            self._sources, self._make_executor, self._changed, files or NoUrls()
+            self._sources, self._make_executor, self._changed, files or NoUrls(), self.uploads
         )
 
     def _sources(self) -> Sequence[ModelSource]:

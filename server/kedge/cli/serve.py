@@ -114,7 +114,9 @@ def listener_options(command: _Command) -> _Command:
 @_refused("--tls-key", TLS)
 @_refused("--tls-client-ca", TLS)
 @click.option(
-    "--allow-model-code", is_flag=True, help="Load models that are code; they can do anything."
+    "--allow-model-code",
+    is_flag=True,
+    help="Load models that are code, and uploads; they can do anything.",
 )
 @state_option
 @click.option(

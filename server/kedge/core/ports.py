@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -138,6 +139,20 @@ class ModelFiles(Protocol):
 
     def fetch(self, manifest: VersionManifest) -> VersionManifest: ...
     def release(self, manifest: VersionManifest) -> None: ...
+
+
+class UploadedFiles(Protocol):
+    """Keeps the files that load calls bring.
+
+    `put` writes the `files` of model `name`, by relative path, into a new private folder, whose
+    last part is `name`, and returns it; it is there until `remove`. `check` raises what `put` would
+    raise before it writes: InvalidRequest for a name or path that leaves its folder, for too many
+    files, and for any if the server does not take files.
+    """
+
+    def check(self, name: str, files: Mapping[str, bytes]) -> None: ...
+    def put(self, name: str, files: Mapping[str, bytes]) -> Path: ...
+    def remove(self, folder: Path) -> None: ...
 
 
 class Clock(Protocol):

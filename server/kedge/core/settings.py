@@ -41,6 +41,11 @@ BATCHES_PER_WORKER_MAX = 2
 # Models fetched from URLs, on disk. Four of the largest that one GPU of 80 GB runs in half
 # precision; a model that serves is never removed, whatever else is.
 MODEL_CACHE_BYTES_MAX = 64 * 1024 * MIB
+# Files that load calls bring, until they are written, all calls together: each is held in memory
+# whole, and its message is parsed on the serving thread, about 0.1 s for this much.
+UPLOAD_BYTES_MAX = 512 * MIB
+# Of one load call: a model has a few per version.
+UPLOAD_FILES_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import hashlib
 import re
 from pathlib import Path, PurePosixPath
 
+from kedge.core.paths import is_confined
 from kedge.core.urls import FOLDER_MODEL, SUMS_FILENAME, name_of
 from kedge.store.transfer import TransferFailed
 
@@ -89,14 +90,3 @@ def parse_sums(path: Path, files_max: int) -> dict[str, str]:
     if FOLDER_MODEL not in sums:
         raise TransferFailed(f"{SUMS_FILENAME} does not list {FOLDER_MODEL}, which is loaded")
     return sums
-
-
-def is_confined(name: str) -> bool:
-    """Whether `name` is a plain relative path that stays in its folder, hidden names excepted."""
-    parts = name.split("/")
-    return (
-        0 < len(name) <= 1_024
-        and name.isprintable()
-        and "\\" not in name
-        and all(part and not part.startswith(".") and len(part.encode()) <= 255 for part in parts)
-    )

@@ -152,7 +152,7 @@ class ModelStore:
             return fetched
         for path, wanted in parse_sums(sums, self._limits.folder_files_max).items():
             target = draft.folder / path
-            target.parent.mkdir(0o700, parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._file(_inside(url, path), target, wanted, "")
             except TransferFailed as failed:
