@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from kedge.config.document import Document, Location
 from kedge.config.endpoint import DIM_MAX, EndpointFile, Tensor
+from kedge.config.lengths import length_problems
 from kedge.config.problems import NOT_YET, ConfigError, Problem, nearest
 from kedge.core.urls import is_url, name_of, problem_with
 
@@ -114,6 +115,7 @@ def _contradictions(endpoint: EndpointFile) -> Iterator[Found]:
     for side, tensors in (("inputs", endpoint.inputs), ("outputs", endpoint.outputs)):
         yield from _tensor_problems(side, tensors)
     yield from _batch_problems(endpoint)
+    yield from length_problems(endpoint)
     for number, version in endpoint.versions.items():
         location: Location = ("versions", number, "model")
         url_problem = is_url(version.model) and problem_with(version.model)

@@ -20,10 +20,11 @@ from pydantic import (
 from kedge.config import units
 from kedge.config.problems import nearest
 from kedge.core.datatypes import DATATYPES
-from kedge.core.settings import BatchLimits, QueueLimits
+from kedge.core.settings import BatchLimits, ExecutionLimits, QueueLimits
 
 _BATCH = BatchLimits()
 _QUEUE = QueueLimits()
+_EXECUTION = ExecutionLimits()
 
 # Model and tensor names travel in URLs, metric labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
@@ -66,6 +67,7 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 Rows = Annotated[int, Field(ge=1, le=ROWS_MAX)]
+Length = Annotated[int, Field(ge=1, le=DIM_MAX)]
 Dim = Annotated[int, Field(ge=-1, le=DIM_MAX)]
 DatatypeName = Annotated[
     str,
@@ -133,6 +135,12 @@ class Batching(_Section):
     preferred_batch_size: list[Rows] = Field(
         default=list(_BATCH.preferred_rows),
         description="Sizes at which a batch leaves without waiting further.",
+    )
+    length_buckets: list[Length] = Field(
+        default=list(_EXECUTION.length_buckets),
+        max_length=64,
+        description="Lengths, ascending, to which dimensions of any size beside the batch are "
+        "padded with zeros, so that requests of different lengths share a batch. Empty: none are.",
     )
 
 

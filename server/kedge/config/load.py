@@ -14,7 +14,7 @@ from kedge.config.model_config import triton_config
 from kedge.config.overrides import override
 from kedge.config.problems import ConfigError, Problem
 from kedge.core.datatypes import DATATYPES
-from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, QueueLimits
+from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, ExecutionLimits, QueueLimits
 from kedge.core.urls import is_url, name_of
 from kedge.core.values import ModelRef, ModelSchema, TensorSpec, VersionManifest
 
@@ -81,6 +81,9 @@ def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...
     schema = _schema(endpoint)
     batch = _batch_limits(endpoint.serving, schema)
     queue = _queue_limits(endpoint.serving, schema)
+    execution = ExecutionLimits(
+        length_buckets=tuple(endpoint.serving.batching.length_buckets),
+    )
     versions = sorted(int(number) for number in endpoint.versions)
     manifests = (
         VersionManifest(
@@ -91,6 +94,7 @@ def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...
             batch=batch,
             queue=queue,
             config=b"",
+            execution=execution,
             url=_url(endpoint.versions[str(version)].model),
             sha256=endpoint.versions[str(version)].sha256,
         )

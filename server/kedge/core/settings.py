@@ -136,6 +136,9 @@ class ExecutionLimits:
     def __post_init__(self) -> None:
         if not self.devices:
             raise ValueError("devices needs at least one entry")
+        buckets = self.length_buckets
+        if any(size < 1 for size in buckets) or list(buckets) != sorted(set(buckets)):
+            raise ValueError(f"length_buckets must be ascending from 1, got {buckets}")
         if self.timeout_us < 1:
             raise ValueError(f"timeout_us must be at least 1, got {self.timeout_us}")
 
