@@ -51,10 +51,12 @@ def test_every_option_arrives_in_the_settings(kedge: Kedge, app: App, tmp_path: 
         "--http-port", 0, "--metrics-port", 65535, "--model-control", "explicit",
         "--load-model", "a", "--load-model", "*", "--token-file", tokens,
         "--allow-model-code", "--state", tmp_path / "state",
+        "--model-cache-size", "1.5GiB",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert app.settings == ServerSettings(
         targets=(Path("m"),),
+        model_cache_bytes_max=3 * 2**29,
         host="0.0.0.0",
         grpc_port=1,
         http_port=0,

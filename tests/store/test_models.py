@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -297,12 +298,14 @@ def test_a_file_url_is_copied_and_read_again_when_the_file_changes(
     assert reason(store, f"file://{tmp_path}").endswith("is a folder; write / at its end")
 
 
-@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs")])
+@pytest.mark.parametrize(
+    ("scheme", "extra", "package"), [("s3", "s3", "s3fs"), ("gs", "gcs", "gcsfs")]
+)
 def test_a_missing_package_is_named_with_its_extra(
-    store: ModelStore, scheme: str, extra: str
+    state: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, extra: str, package: str
 ) -> None:
-    pytest.importorskip("fsspec")
-    text = reason(store, f"{scheme}://bucket/m.pt")
+    monkeypatch.setitem(sys.modules, package, None)
+    text = reason(ModelStore(state, LIMITS, transfer=fetch_here), f"{scheme}://bucket/m.pt")
     assert text == (
         f"{scheme}://bucket/m.pt: {scheme}:// needs a package that is missing: "
         f"pip install 'kedge[{extra}]'"
