@@ -74,11 +74,12 @@ def _warm_kernels() -> str:
 def _load(state_dir: Path, manifest: VersionManifest) -> str:
     from kedge.core.settings import StoreLimits  # noqa: PLC0415
 
-    # Imports torch. The executor's own constructor, so that what passes here also serves.
-    from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415
+    # Imports torch. What the server itself calls, so that what passes here also serves.
+    from kedge.executors.make import make_executor  # noqa: PLC0415
     from kedge.store.models import ModelStore  # noqa: PLC0415
 
-    TorchScriptExecutor(ModelStore(state_dir, StoreLimits()).fetch(manifest)).close()
+    located = ModelStore(state_dir, StoreLimits()).fetch(manifest)
+    make_executor(located, allow_model_code=False).close()
     return f"loads and runs: {place_of(manifest)}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import ServeError
-from kedge.core.values import Catalog, IndexEntry, VersionManifest
+from kedge.core.values import Catalog, IndexEntry, ModelRef, Runtime, VersionManifest
 
 Buffer = NDArray[np.uint8]
 
@@ -116,9 +116,10 @@ class ModelControl(Protocol):
     """
 
     @property
-    def catalog(self) -> Catalog: ...
+    def catalog(self) -> Catalog[Runtime]: ...
     @property
     def ready(self) -> bool: ...
+    def is_serving(self, ref: ModelRef) -> bool: ...
     def index(self) -> Sequence[IndexEntry]: ...
     def load(
         self,

@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kedge.core.errors import LoadFailed, ServeError
-from kedge.core.ports import Executor, ModelFiles
-from kedge.core.values import Catalog, ModelRef, ServedVersion, VersionManifest, VersionState
+from kedge.core.ports import ModelFiles
+from kedge.core.values import (
+    Catalog,
+    ModelRef,
+    Runtime,
+    ServedVersion,
+    VersionManifest,
+    VersionState,
+)
 from kedge.models.states import StateTable, not_reloaded
 
 log = logging.getLogger("kedge.models")
 
-MakeExecutor = Callable[[VersionManifest], Executor]
+# Starts what runs a version, and returns when it is warm.
+OpenVersion = Callable[[VersionManifest], Runtime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +49,32 @@ class Change:
     answer. error: the first-hand reason if something could not be loaded.
     """
 
-    retired: tuple[ServedVersion, ...] = ()
+    retired: tuple[ServedVersion[Runtime], ...] = ()
     error: ServeError | None = None
 
 
 class Loader:
     """Owns the catalog and the states.
 
-    make_executor: loads and warms a version; whatever it raises fails that version only. on_change:
+    open_version: loads and warms a version; whatever it raises fails that version only. on_change:
     called with every new catalog before it counts as loaded and before anything that left it is
     closed; when it returns, no new request may reach what left. files: brings models from URLs.
     """
 
     def __init__(
         self,
-        make_executor: MakeExecutor,
-        on_change: Callable[[Catalog], None],
+        open_version: OpenVersion,
+        on_change: Callable[[Catalog[Runtime]], None],
         states: StateTable,
         files: ModelFiles,
     ) -> None:
         self._files = files
-        self._make_executor = make_executor
+        self._open_version = open_version
         self._on_change = on_change
         self._states = states
         self._loaded: dict[ModelRef, Stamp] = {}
         self._failed: dict[ModelRef, Stamp] = {}
-        self.catalog = Catalog()
+        self.catalog: Catalog[Runtime] = Catalog()
 
     def load(self, name: str, manifests: Sequence[VersionManifest], *, retry: bool) -> Change:
         """Make `manifests` the served versions of `name`.
@@ -80,7 +88,7 @@ class Loader:
         wanted = {manifest.ref.version for manifest in manifests}
         self._states.keep_only(name, served.keys() | wanted)
         stamps = [self._stamp(manifest, retry) for manifest in manifests]
-        loaded: list[tuple[Stamp, ServedVersion]] = []
+        loaded: list[tuple[Stamp, ServedVersion[Runtime]]] = []
         failures: dict[int, str] = {}
         for stamp in stamps:
             version = stamp.manifest.ref.version
@@ -105,7 +113,7 @@ class Loader:
         self._states.mark_unloaded(name)
         return Change(self._install(name, {}) if name in self.catalog.models else ())
 
-    def close(self, retired: Iterable[ServedVersion]) -> None:
+    def close(self, retired: Iterable[ServedVersion[Runtime]]) -> None:
         """Close the executors of versions that left the catalog, and say so in the index."""
         for served in retired:
             served.executor.close()
@@ -144,8 +152,8 @@ class Loader:
         log.info("model.loaded %s", ref)
 
     def _load_version(
-        self, stamp: Stamp, serving: ServedVersion | None
-    ) -> tuple[Stamp, ServedVersion]:
+        self, stamp: Stamp, serving: ServedVersion[Runtime] | None
+    ) -> tuple[Stamp, ServedVersion[Runtime]]:
         """What was loaded and from what: `serving`, if its URL has just the same.
 
         Raises LoadFailed with the reason; the index then has it too.
@@ -166,7 +174,7 @@ class Loader:
                 if serving is not None and self._loaded.get(manifest.ref) == stamp:
                     self._files.release(located)
                     return stamp, serving
-                return stamp, ServedVersion(located, self._make_executor(located))
+                return stamp, ServedVersion(located, self._open_version(located))
             except Exception:
                 self._files.release(located)
                 raise
@@ -186,7 +194,9 @@ class Loader:
             self._states.mark(ref, VersionState.UNAVAILABLE, reason)
         return reason
 
-    def _install(self, name: str, versions: dict[int, ServedVersion]) -> tuple[ServedVersion, ...]:
+    def _install(
+        self, name: str, versions: dict[int, ServedVersion[Runtime]]
+    ) -> tuple[ServedVersion[Runtime], ...]:
         """Serve exactly `versions` of `name` from now on; return those that served until now."""
         before = self.catalog.models.get(name)
         if before == versions:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kedge.core.ports import UploadedFiles
-from kedge.core.values import ServedVersion
+from kedge.core.values import Runtime, ServedVersion
 
 
 class Override(NamedTuple):
@@ -48,7 +48,7 @@ class Overrides:
     def forget(self, name: str) -> None:
         self._of_model.pop(name, None)
 
-    def remove_unused(self, served: Iterable[ServedVersion]) -> None:
+    def remove_unused(self, served: Iterable[ServedVersion[Runtime]]) -> None:
         """Remove the files that nothing in `served` and no override needs any more."""
         in_use = {override.folder for override in self._of_model.values()}
         for version in served:

@@ -23,8 +23,8 @@ from kedge.core.errors import (
 from kedge.core.ports import ModelFiles, UploadedFiles
 from kedge.core.settings import UPLOAD_BYTES_MAX
 from kedge.core.sources import ModelSource
-from kedge.core.values import Catalog, IndexEntry, ServedVersion
-from kedge.models.loader import Change, Loader, MakeExecutor
+from kedge.core.values import Catalog, IndexEntry, ModelRef, Runtime, ServedVersion, VersionState
+from kedge.models.loader import Change, Loader, OpenVersion
 from kedge.models.overrides import Override, Overrides
 from kedge.models.parameters import ByteBudget, load_parameters
 from kedge.models.repository import RepositoryModel
@@ -50,21 +50,21 @@ class Registry:
     """What is loaded, and how that changes.
 
     sources: the models of all targets; called whenever they may have changed, so that new ones are
-    found. make_executor, on_change, files: see `Loader`. uploads: where files go that load calls
+    found. open_version, on_change, files: see `Loader`. uploads: where files go that load calls
     bring; a model need not be in a target then.
     """
 
     def __init__(
         self,
         sources: Callable[[], Sequence[ModelSource]],
-        make_executor: MakeExecutor,
-        on_change: Callable[[Catalog], None],
+        open_version: OpenVersion,
+        on_change: Callable[[Catalog[Runtime]], None],
         files: ModelFiles,
         uploads: UploadedFiles,
     ) -> None:
         self._sources = sources
         self._states = StateTable()
-        self._loader = Loader(make_executor, on_change, self._states, files)
+        self._loader = Loader(open_version, on_change, self._states, files)
         self._uploads = uploads
         self._uploads_waiting = ByteBudget(UPLOAD_BYTES_MAX)
         self._names: frozenset[str] = frozenset()
@@ -79,7 +79,7 @@ class Registry:
     # ModelControl
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> Catalog[Runtime]:
         return self._loader.catalog
 
     @property
@@ -124,6 +124,17 @@ class Registry:
             on_done(error)
             return
         self._submit(lambda: self._unload(name), on_done)
+
+    def is_serving(self, ref: ModelRef) -> bool:
+        """Whether requests for a version of the catalog are answered, and not all refused."""
+        return self._states.is_serving(ref)
+
+    def report_health(self, ref: ModelRef, error: ServeError | None) -> None:
+        """What runs a version is gone and cannot be started (`error`), or runs again (None)."""
+        if ref.version not in self.catalog.models.get(ref.name, {}):
+            return  # it is only being loaded, and the load says how that went
+        state = VersionState.READY if error is None else VersionState.UNAVAILABLE
+        self._states.mark(ref, state, str(error or ""))
 
     def _require_explicit(self) -> None:
         if not self._is_explicit:
@@ -209,7 +220,7 @@ class Registry:
 
     def _poll(self) -> Change:
         sources = self._read_sources()
-        retired: list[ServedVersion] = []
+        retired: list[ServedVersion[Runtime]] = []
         for name, named in sources.items():
             retired += self._refresh(name, named).retired
         for name in self._states.names() - sources.keys():
