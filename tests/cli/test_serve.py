@@ -53,10 +53,12 @@ def test_every_option_arrives_in_the_settings(kedge: Kedge, app: App, tmp_path: 
         "--grpc-max-connection-age", 2000, "--grpc-max-connection-age-grace", 300,
         "--grpc-infer-response-compression-level", "high", "--grpc-max-message-bytes", 400,
         "--grpc-keepalive-time", 500, "--grpc-keepalive-timeout", 600,
+        "--model-cache-size", "1.5GiB",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert app.settings == ServerSettings(
         targets=(Path("m"),),
+        model_cache_bytes_max=3 * 2**29,
         host="0.0.0.0",
         grpc_port=1,
         http_port=0,

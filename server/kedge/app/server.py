@@ -20,33 +20,38 @@ from kedge.control.http_process import HttpProcess
 from kedge.control.rpc import COUNTED_METHODS, ControlRpc
 from kedge.core.errors import ServeError, Unavailable
 from kedge.core.ports import LocalWay
-from kedge.core.settings import ServerSettings
+from kedge.core.settings import ServerSettings, StoreLimits
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, ModelRef, Runtime, ServedVersion
 from kedge.front.auth import load_access
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
 from kedge.process.logs import FORMAT
+from kedge.store.models import ModelStore, OnProgress
+from kedge.store.progress import ProgressLog
+from kedge.store.uploads import Uploads
 
 log = logging.getLogger("kedge.app")
 # What the HTTP process may take to serve; it needs 0.5 to 1 s.
 HTTP_READY_S_MAX = 30.0
 
 
-def serve(settings: ServerSettings) -> int:
+def serve(settings: ServerSettings, on_progress: OnProgress | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the exit code.
+
+    on_progress: told how far a model's download is; by default the log is.
 
     Raises ServeError or ValueError for targets and token files that cannot be read, OSError for a
     port that is taken.
     """
     logging.basicConfig(level=logging.INFO, format=FORMAT)
-    return _Server(settings).run()
+    return _Server(settings, on_progress or ProgressLog()).run()
 
 
 class _Server:
     """One server's life: start everything side by side, wait for the end, drain."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, on_progress: OnProgress) -> None:
         self._settings = settings
         for endpoint in find_targets(settings.targets).endpoints:
             # A mistake in an endpoint file ends the start: its author stands at the terminal. A bad
@@ -68,7 +73,11 @@ class _Server:
             allow_model_code=settings.allow_model_code,
             state_dir=settings.state_dir.absolute(),
         )
-        self._registry = Registry(self._sources, self._opener, self._install)
+        files = ModelStore(
+            settings.state_dir, StoreLimits(settings.model_cache_bytes_max), on_progress
+        )
+        uploads = Uploads(settings.state_dir, settings.allow_model_code)
+        self._registry = Registry(self._sources, self._opener, self._install, files, uploads)
         self._process_counters: Mapping[str, object] = {}
         self._control = ControlRpc(
             self._registry, lambda: self._is_ending, lambda: self._process_counters

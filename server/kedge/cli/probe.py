@@ -1,7 +1,8 @@
-"""Tries what may take long, or end the process: `python -m kedge.cli.probe TARGET...`.
+"""Tries what may take long, or end the process: `python -m kedge.cli.probe STATE TARGET...`.
 
 Run by `kedge doctor` in a process of its own. Prints one JSON line per try, as soon as it is done:
-`{"name": ..., "error": ..., "seconds": ..., "detail": ...}`; error is "" if it worked.
+`{"name": ..., "error": ..., "seconds": ..., "detail": ...}`; error is "" if it worked. What models
+are fetched from URLs goes to the state folder STATE, where `kedge serve` finds it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from kedge.cli.models import read_targets
+from kedge.cli.models import place_of, read_targets
 from kedge.core.errors import ServeError
 from kedge.core.values import VersionManifest
 
 
-def main(targets: list[str]) -> None:
+def main(state_dir: str, targets: list[str]) -> None:
     """Import torch, make the kernels ready, load and run every model version once."""
     # A model may print; what it prints goes to stderr, so that stdout has nothing but our lines.
     with os.fdopen(os.dup(1), "w") as results:
@@ -29,7 +30,7 @@ def main(targets: list[str]) -> None:
         _try("kernels", _warm_kernels, results)
         manifests, _ = read_targets(list(map(Path, targets)))
         for manifest in manifests:
-            _try(str(manifest.ref), partial(_load, manifest), results)
+            _try(str(manifest.ref), partial(_load, Path(state_dir), manifest), results)
 
 
 def _try(name: str, attempt: Callable[[], str], results: TextIO) -> None:
@@ -70,13 +71,17 @@ def _warm_kernels() -> str:
     return f"from cache {folder}"
 
 
-def _load(manifest: VersionManifest) -> str:
+def _load(state_dir: Path, manifest: VersionManifest) -> str:
+    from kedge.core.settings import StoreLimits  # noqa: PLC0415
+
     # Imports torch. What the server itself calls, so that what passes here also serves.
     from kedge.executors.make import make_executor  # noqa: PLC0415
+    from kedge.store.models import ModelStore  # noqa: PLC0415
 
-    make_executor(manifest, allow_model_code=False).close()
-    return f"loads and runs: {manifest.path}"
+    located = ModelStore(state_dir, StoreLimits()).fetch(manifest)
+    make_executor(located, allow_model_code=False).close()
+    return f"loads and runs: {place_of(manifest)}"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

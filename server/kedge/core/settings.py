@@ -50,6 +50,15 @@ INLINE_US_MAX = 1_000
 # Batches that one gateway may have at one worker: one runs, the next one is there when it ends.
 BATCHES_PER_WORKER_MAX = 2
 
+# Models fetched from URLs, on disk. Four of the largest that one GPU of 80 GB runs in half
+# precision; a model that serves is never removed, whatever else is.
+MODEL_CACHE_BYTES_MAX = 64 * 1024 * MIB
+# Files that load calls bring, until they are written, all calls together: each is held in memory
+# whole, and its message is parsed on the serving thread, about 0.1 s for this much.
+UPLOAD_BYTES_MAX = 512 * MIB
+# Of one load call: a model has a few per version.
+UPLOAD_FILES_MAX = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -139,6 +148,9 @@ class ExecutionLimits:
     def __post_init__(self) -> None:
         if not self.devices:
             raise ValueError("devices needs at least one entry")
+        buckets = self.length_buckets
+        if any(size < 1 for size in buckets) or list(buckets) != sorted(set(buckets)):
+            raise ValueError(f"length_buckets must be ascending from 1, got {buckets}")
         if self.timeout_us < 1:
             raise ValueError(f"timeout_us must be at least 1, got {self.timeout_us}")
 
@@ -210,6 +222,28 @@ class FrontSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """Bounds of fetching models from URLs.
+
+    cache_bytes_max: of all fetched models on disk. stall_s_max: longest time in which nothing
+    arrives, connecting included. fetch_s_max: longest time of one file, and of waiting for another
+    process that fetches the same one. folder_files_max: files of one folder.
+    """
+
+    cache_bytes_max: int = MODEL_CACHE_BYTES_MAX
+    # A busy object store answers within seconds; TCP itself gives up after minutes.
+    stall_s_max: float = 30.0
+    # 15 GB at 10 MB/s take 25 minutes.
+    fetch_s_max: float = 3_600.0
+    folder_files_max: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in ("cache_bytes_max", "stall_s_max", "fetch_s_max", "folder_files_max"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be more than 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """What `kedge serve` runs with: complete, checked, in internal units.
 
@@ -231,5 +265,6 @@ class ServerSettings:
     state_dir: Path = field(default_factory=lambda: Path(".kedge"))
     queue_bytes_max: int = QUEUE_BYTES_MAX
     front: FrontSettings = field(default_factory=FrontSettings)
+    model_cache_bytes_max: int = MODEL_CACHE_BYTES_MAX
     # Triton's --exit-timeout-secs: how long SIGTERM waits for what was accepted.
     drain_s_max: float = 30.0

@@ -31,7 +31,6 @@ from kedge.pipeline.blocks import RequestBlock
 from kedge.pipeline.decode import Decoder
 from kedge.pipeline.former import BatchFormer
 from kedge.pipeline.lane import Lane
-from kedge_kernels.codec import gather
 
 log = logging.getLogger("kedge.pipeline")
 
@@ -297,7 +296,7 @@ class Gateway:
         executor = lane.served.executor
         sizes = lane.input_bytes(batch.fields, batch.rows, batch.dims)
         inputs = executor.allocate(batch.rows, batch.dims, sizes)
-        gather(batch.fields, inputs)
+        lane.gather(batch.fields, batch.dims, inputs)
         batch.gathered_ns = self._clock.now_ns()
         executor.submit(
             batch.rows,
@@ -315,6 +314,8 @@ class Gateway:
                 self._running += Counter()  # forget the zeros
             try:
                 self._finish(batch, result)
+            except ServeError as error:
+                self._fail(batch, error)
             except Exception:
                 log.exception("batch.failed model=%s", batch.lane.served.ref)
                 self._fail(batch, Internal())
