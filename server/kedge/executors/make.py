@@ -13,6 +13,7 @@ from typing import NamedTuple
 from kedge.core.errors import LoadFailed, ServeError
 from kedge.core.ports import BatchResult, Executor
 from kedge.core.values import VersionManifest
+from kedge.executors.cuda.make import make_cuda_executor
 from kedge.executors.local import Forward, LocalExecutor
 from kedge.executors.tensors import last_line, zero_inputs
 from kedge.executors.torchscript import load_torchscript
@@ -36,6 +37,8 @@ def make_executor(
     of `compile` are kept; without it nothing is compiled. Raises LoadFailed with the reason.
     """
     try:
+        if device != "cpu":
+            return make_cuda_executor(manifest, device, load_forward)
         return LocalExecutor(manifest, load_forward(manifest, device))
     except ServeError:
         raise
