@@ -62,11 +62,10 @@ def _after_failed_capture(device: Device, manifest: VersionManifest, error: Exce
     return last_line(cause)
 
 
-def _first_cause(error: BaseException) -> Exception:
+def _first_cause(error: Exception) -> Exception:
     """What went wrong first: ending a capture that has failed raises once more."""
-    while error.__context__ is not None:
+    while isinstance(error.__context__, Exception):
         error = error.__context__
-    assert isinstance(error, Exception)
     return error
 
 
