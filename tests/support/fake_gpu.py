@@ -70,6 +70,8 @@ class FakeEvent:
 
     def elapsed_time(self, end_event: Event) -> float:
         assert isinstance(end_event, FakeEvent)
+        if self.device.elapsed_time_fails:
+            raise RuntimeError(STICKY)
         for event in (self, end_event):
             assert event.mark is not None
             assert event.mark.is_reached, "elapsed_time of an event that is not reached"
@@ -90,7 +92,7 @@ class FakeGpu:
     """Implements `executors.cuda.device.Device`.
 
     eager: streams that run as soon as they may; the others run when somebody waits for them, and
-    then no further than needed. chance: instead, run something or nothing after every call.
+    then no further than needed. chance: instead, each stream is as eager as a dice says.
     """
 
     name = "cuda:0"
@@ -98,6 +100,7 @@ class FakeGpu:
     def __init__(self, eager: Sequence[str] = (), chance: random.Random | None = None) -> None:
         self._eager = eager
         self._chance = chance
+        self._eagerness = {name: chance.random() if chance else 0.0 for name in STREAM_NAMES}
         self._streams: list[FakeStream] = []
         self._default = FakeStream(self, "default")
         self._of_thread = threading.local()
@@ -107,6 +110,7 @@ class FakeGpu:
         self._pinned: set[int] = set()
         self._failures: dict[str, list[Exception]] = {}
         self.is_lost = False
+        self.elapsed_time_fails = False
         self.memory_bytes_max = 0
         self.buffer_bytes: list[int] = []
         self.captures = 0
@@ -246,8 +250,10 @@ class FakeGpu:
         with self._lock:
             stream.queue.append(work)
             if self._chance is not None:
-                for _ in range(self._chance.randrange(6)):
-                    self._run_one(self._chance.sample(self._runnable(), len(self._runnable())))
+                for _ in range(4):
+                    names = [n for n, e in self._eagerness.items() if self._chance.random() < e]
+                    ready = [s for s in self._runnable() if s.name in names]
+                    self._run_one(self._chance.sample(ready, len(ready)))
                 return
             while self._run_one([s for s in self._runnable() if s.name in self._eager]):
                 pass

@@ -61,11 +61,13 @@ class Answers:
         self._arrived = threading.Condition()
         self.results: dict[int, BatchResult] = {}
         self.order: list[int] = []
+        self.answered_twice: list[int] = []
 
     def take(self, number: int, result: BatchResult) -> None:
         kept = [output._replace(data=output.data.copy()) for output in result.outputs]
         with self._arrived:
-            assert number not in self.results, "a batch was answered twice"
+            if number in self.results:
+                self.answered_twice.append(number)
             self.results[number] = result._replace(outputs=kept)
             self.order.append(number)
             self._arrived.notify_all()
@@ -74,6 +76,7 @@ class Answers:
         with self._arrived:
             done = self._arrived.wait_for(lambda: len(self.results) >= count, ANSWER_S_MAX)
         assert done, f"{len(self.results)} of {count} answers came"
+        assert not self.answered_twice
 
 
 def mix_batch(rows: int, seed: int) -> list[np.ndarray]:

@@ -93,6 +93,23 @@ def test_every_number_of_rows_is_answered_as_on_the_cpu(
     executor.close()
 
 
+@pytest.mark.parametrize("compile", [Compile.AUTO, Compile.NONE])
+@pytest.mark.parametrize("eager", ORDERS)
+def test_batches_that_follow_each_other_at_once_do_not_mix(
+    eager: Sequence[str], compile: Compile
+) -> None:
+    gpu = FakeGpu(eager)
+    executor = mix_executor(gpu, compile=compile)
+    gpu.hold()
+    answers = Answers()
+    batches = [mix_batch(4, seed=number) for number in range(6)]
+    for number, arrays in enumerate(batches):
+        submit(executor, arrays, answers, number)
+    gpu.go_on()
+    answers.wait(6)
+    check_mix(answers, batches)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(st.integers(1, 8), min_size=1, max_size=12),

@@ -46,6 +46,17 @@ class Lookup(torch.nn.Module):
         return self.table(x)
 
 
+class SlowToLaunch(FakeGpu):
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_copy = threading.Event()
+        self.may_copy.set()
+
+    def copy(self, to: torch.Tensor, source: torch.Tensor) -> None:
+        assert self.may_copy.wait(20)
+        super().copy(to, source)
+
+
 # Capture
 
 
@@ -241,7 +252,34 @@ def test_a_batch_beyond_its_deadline_is_answered_and_the_device_given_up() -> No
         submit(executor, mix_batch(2, 0), answers, 5)
     gpu.go_on()
     executor.close()
-    assert len(answers.results) == 4, "a batch was answered again when the device came back"
+    assert len(answers.results) == 4
+    assert not answers.answered_twice, "answered again when the device came back"
+
+
+def test_a_batch_that_is_launched_while_the_device_is_given_up_is_answered_at_once() -> None:
+    gpu = SlowToLaunch()
+    executor = mix_executor(gpu, timeout_us=100_000)
+    executor.when_lost(lambda error: gpu.may_copy.set())
+    gpu.hold()
+    answers = Answers()
+    submit(executor, mix_batch(2, 0), answers, 0)
+    gpu.may_copy.clear()
+    # Its launch ends after the first batch's deadline; the device would never be idle.
+    with pytest.raises(DeviceLost):
+        submit(executor, mix_batch(2, 1), answers, 1)
+    answers.wait(2)
+    assert isinstance(answers.results[1].error, WorkerLost)
+    gpu.go_on()
+
+
+def test_a_device_that_fails_when_a_batch_is_done_is_lost_too() -> None:
+    gpu = FakeGpu()
+    executor = mix_executor(gpu)
+    gpu.elapsed_time_fails = True
+    assert isinstance(answer_of(executor, mix_batch(2, 0)).error, WorkerLost)
+    executor.close()
+    with pytest.raises(DeviceLost):
+        submit(executor, mix_batch(2, 0), Answers())
 
 
 def test_the_deadline_counts_from_the_launch_of_the_oldest_batch() -> None:

@@ -107,7 +107,9 @@ class Completion:
         with self._lock:
             if not self._in_flight:
                 return False
-            return self._in_flight.popleft() is batch
+            oldest = self._in_flight.popleft()
+        assert oldest is batch, "batches end in the order of their launch"
+        return True
 
     def _watch(self) -> None:
         interval_s = min(self._timeout_ns / WATCHES_PER_TIMEOUT / 1e9, WATCH_S_MAX)

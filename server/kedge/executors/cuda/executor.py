@@ -242,18 +242,29 @@ class CudaExecutor:
     # Answer
 
     def _on_done(self, batch: InFlight) -> None:
+        try:
+            result = self._result(batch)
+        except Exception as error:
+            self._answer(batch.on_result, BatchResult((), WorkerLost(last_line(error)), 0))
+            self._on_lost(error)
+            return
+        self._answer(batch.on_result, result)
+        waiting = self._next(batch.slot)
+        if waiting is not None:
+            # What waited is answered also when the device is lost, and `submit` says so next.
+            with suppress(DeviceLost):
+                self._run(batch.slot, waiting)
+
+    @staticmethod
+    def _result(batch: InFlight) -> BatchResult:
+        """What a batch that is done answers, in the slot's own memory."""
         slot = batch.slot
         outputs = [
             OutputTensor(host_view(slot.host_out.first(index, output.nbytes)), output.shape)
             for index, output in enumerate(batch.outputs)
         ]
         infer_ns = int(slot.started.elapsed_time(slot.computed) * NS_PER_MS)
-        self._answer(batch.on_result, BatchResult(outputs, None, infer_ns))
-        waiting = self._next(slot)
-        if waiting is not None:
-            # What waited is answered also when the device is lost, and `submit` says so next.
-            with suppress(DeviceLost):
-                self._run(slot, waiting)
+        return BatchResult(outputs, None, infer_ns)
 
     def _answer(self, on_result: OnResult, result: BatchResult) -> None:
         with self._state:
