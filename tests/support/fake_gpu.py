@@ -100,7 +100,9 @@ class FakeGpu:
     def __init__(self, eager: Sequence[str] = (), chance: random.Random | None = None) -> None:
         self._eager = eager
         self._chance = chance
-        self._eagerness = {name: chance.random() if chance else 0.0 for name in STREAM_NAMES}
+        self._eagerness = {
+            name: chance.choice((0.0, 0.0, 0.3, 1.0)) if chance else 0.0 for name in STREAM_NAMES
+        }
         self._streams: list[FakeStream] = []
         self._default = FakeStream(self, "default")
         self._of_thread = threading.local()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,6 +35,7 @@ ORDERS = [
     pytest.param(STREAM_NAMES, id="early"),
     *[pytest.param((name,), id=f"{name}-early") for name in STREAM_NAMES],
     pytest.param(("copy_in", "copy_out"), id="compute-late"),
+    pytest.param(("copy_in", "compute"), id="copy_out-late"),
 ]
 
 
@@ -47,6 +49,13 @@ class Flip(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.transpose(1, 2)
+
+
+class Elsewhere(torch.nn.Module):
+    """Answers on another device than it was moved to."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to("meta")
 
 
 class Across(torch.nn.Module):
@@ -316,6 +325,7 @@ def test_an_input_of_another_size_is_refused(size: int) -> None:
     [
         (Identity(), ("y", "FP32", (3,)), r"'y': expected shape \[8, 3\], got \[8, 2\]"),
         (Identity(), ("y", "FP64", (2,)), r"'y': expected FP64, got torch.float32"),
+        (Elsewhere(), ("y", "FP32", (2,)), r"model 'm:1' is on cpu and answers on meta"),
     ],
 )
 def test_a_model_that_breaks_its_declaration_is_not_loaded(
@@ -338,10 +348,16 @@ def test_strings_are_refused_at_load(inputs: list, outputs: list, message: str) 
 
 
 def test_closing_answers_what_was_submitted() -> None:
-    executor = mix_executor(FakeGpu())
+    gpu = FakeGpu()
+    executor = mix_executor(gpu)
+    gpu.hold()
     answers = Answers()
     batches = [mix_batch(3, seed=number) for number in range(6)]
     for number, arrays in enumerate(batches):
         submit(executor, arrays, answers, number)
-    executor.close()
+    closing = threading.Thread(target=executor.close)
+    closing.start()
+    closing.join(0.1)
+    gpu.go_on()
+    closing.join()
     check_mix(answers, batches)
