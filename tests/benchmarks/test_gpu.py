@@ -12,12 +12,13 @@ import grpc
 import numpy as np
 import pytest
 import torch
-import yaml
 from _gpu_load import LoadFailed, load, pace, summary
 from _gpu_models import SHAPES, make_model
 from _gpu_parts import Part, measure_executor, timed
 from _gpu_report import goals, latency_table, markdown, medians, throughput_table
 
+from kedge.config.load import load_endpoint
+from kedge.core.settings import Placement
 from kedge.executors.cuda.executor import CudaExecutor
 from kedge.executors.torchscript import load_torchscript
 from kedge.proto import ModelInferRequest
@@ -156,23 +157,19 @@ def test_a_saved_model_answers_any_batch_as_declared(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
-def test_a_request_holds_the_batch_and_the_endpoint_takes_it(name):
+def test_a_request_holds_the_batch_and_the_endpoint_takes_it(name, tmp_path):
     shape = SHAPES[name]
     request = ModelInferRequest.FromString(shape.request(2))
     assert list(request.inputs[0].shape) == [2, *shape.in_dims]
     assert request.raw_input_contents[0] == shape.batch(2).tobytes()
     assert len(request.raw_input_contents[0]) == 2 * shape.row_bytes
-    endpoint = yaml.safe_load(shape.endpoint(Path("m.pt"), 16, "cuda:0"))
-    assert endpoint["inputs"] == [
-        {"name": "x", "datatype": shape.datatype, "shape": [-1, *shape.in_dims]}
-    ]
-    assert endpoint["serving"] == {
-        "placement": "workers",
-        "device": "cuda:0",
-        "batching": {"max_batch_size": 16},
-    }
-    manifest = shape.manifest(Path("m.pt"), 16, "cuda:0")
-    assert manifest.execution.devices == ("cuda:0",)
+    path = tmp_path / "endpoint.yaml"
+    path.write_text(shape.endpoint(tmp_path / "m.pt", 16, "cuda:0"))
+    (served,) = load_endpoint(path, check_files=False, environ={}).manifests
+    alone = shape.manifest(tmp_path / "m.pt", 16, "cuda:0")
+    assert served.execution.placement is alone.execution.placement is Placement.WORKERS
+    assert served.execution.devices == alone.execution.devices == ("cuda:0",)
+    assert (served.ref, served.schema, served.batch) == (alone.ref, alone.schema, alone.batch)
 
 
 def figures(graph=1000.0, served=960.0, graph_us=500.0, served_us=640.0):

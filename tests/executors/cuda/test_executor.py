@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kedge.core.errors import InvalidRequest, LoadFailed
 from kedge.core.settings import Compile
 from kedge.executors.cuda.executor import CudaExecutor
+from kedge.executors.deterministic import bit_equal
 from kedge.executors.local import LocalExecutor
 from kedge.executors.tensors import TORCH_DTYPES
 from support.fake_gpu import STREAM_NAMES, FakeGpu
@@ -248,6 +249,20 @@ def test_deterministic_runs_every_batch_in_the_one_largest_bucket() -> None:
     joined = [np.concatenate([one, two]) for one, two in zip(alone, mix_batch(6, 6), strict=True)]
     single, among = answer_of(executor, alone), answer_of(executor, joined)
     assert floats(single, 0).tobytes() == floats(among, 0)[:1].tobytes()
+
+
+def test_deterministic_answers_have_the_bits_of_the_cpu_executors() -> None:
+    described_mix = described(MIX_INPUTS, MIX_OUTPUTS, deterministic=True)
+    forward = bit_equal(Mix().eval(), 8)
+    executor, local = (
+        CudaExecutor(described_mix, forward, FakeGpu()),
+        LocalExecutor(described_mix, forward),
+    )
+    for rows in range(1, 9):
+        arrays = mix_batch(rows, seed=rows)
+        got, wanted = answer_of(executor, arrays), answer_of(local, arrays)
+        for index in range(2):
+            assert floats(got, index).tobytes() == floats(wanted, index).tobytes()
 
 
 def test_buffers_that_were_lent_hold_exactly_the_batch_and_are_not_copied() -> None:

@@ -29,8 +29,7 @@ from kedge.executors.cuda.device import Device
 from kedge.executors.cuda.faults import DeviceLost, is_out_of_memory, told, wait_until_idle
 from kedge.executors.cuda.program import Dims, Inputs, Model, check_numeric
 from kedge.executors.cuda.start import choose_runner, run_zeros
-from kedge.executors.local import Forward
-from kedge.executors.tensors import OutputReader, last_line
+from kedge.executors.tensors import Forward, OutputReader, last_line
 
 log = logging.getLogger("kedge.executors")
 

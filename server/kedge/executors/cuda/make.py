@@ -11,8 +11,7 @@ from kedge.executors.cuda.faults import is_out_of_memory
 from kedge.executors.cuda.presence import check_present
 from kedge.executors.cuda.program import check_numeric
 from kedge.executors.cuda.torch_device import CudaDevice, find_devices
-from kedge.executors.local import Forward
-from kedge.executors.tensors import last_line
+from kedge.executors.tensors import Forward, last_line
 
 
 def make_cuda_executor(

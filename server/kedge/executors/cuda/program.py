@@ -12,8 +12,7 @@ from kedge.core.errors import InvalidRequest, LoadFailed, ModelFailed
 from kedge.core.ports import Buffer
 from kedge.core.values import ModelSchema, VersionManifest
 from kedge.executors.cuda.device import Program
-from kedge.executors.local import Forward
-from kedge.executors.tensors import TORCH_DTYPES, OutputReader
+from kedge.executors.tensors import TORCH_DTYPES, Forward, OutputReader
 
 Dims = Sequence[tuple[int, ...]]
 
