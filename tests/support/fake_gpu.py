@@ -113,6 +113,8 @@ class FakeGpu:
         self._failures: dict[str, list[Exception]] = {}
         self.is_lost = False
         self.elapsed_time_fails = False
+        # So many waits end after `go_on`, then it holds again; 0: all.
+        self.hold_after = 0
         self.memory_bytes_max = 0
         self.buffer_bytes: list[int] = []
         self.captures = 0
@@ -284,6 +286,10 @@ class FakeGpu:
     def wait_for(self, marks: Sequence[Mark]) -> None:
         """Run what the marks need, and no more."""
         self._may_end.wait()
+        if self.hold_after > 0:
+            self.hold_after -= 1
+            if self.hold_after == 0:
+                self.hold()
         with self._lock:
             for mark in marks:
                 self._run_until(mark)

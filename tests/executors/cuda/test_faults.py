@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -282,18 +283,35 @@ def test_a_device_that_fails_when_a_batch_is_done_is_lost_too() -> None:
         submit(executor, mix_batch(2, 0), Answers())
 
 
-def test_the_deadline_counts_from_the_launch_of_the_oldest_batch() -> None:
+def test_the_deadline_is_one_batchs_own_and_not_its_wait_for_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_ns = 100
+    clock = types.SimpleNamespace(monotonic_ns=lambda: now_ns)
+    monkeypatch.setattr("kedge.executors.cuda.completion.time", clock)
     gpu = FakeGpu()
-    completion = Completion(gpu, 1_000_000_000, lambda batch: None, lambda error: None)
-    assert not completion.is_overdue(10**18)
     gpu.enter_thread()
-    gpu.hold()
-    slot = type("Slot", (), {"done": gpu.event(timed=False)})()
-    batch = InFlight(slot, lambda result, final: None, [])
+    done = threading.Semaphore(0)
+    lost: list[Exception | None] = []
+    completion = Completion(gpu, 10**15, lambda batch: done.release(), lost.append)
+    assert not completion.is_overdue(10**18)
     stream = gpu.stream()
-    slot.done.record(stream)
-    completion.put(batch)
-    assert not completion.is_overdue(batch.issued_ns + 1_000_000_000)
-    assert completion.is_overdue(batch.issued_ns + 1_000_000_001)
+    events = [gpu.event(timed=False) for _ in range(2)]
+    gpu.hold()
+    for event in events:
+        event.record(stream)
+        slot = types.SimpleNamespace(done=event)
+        completion.put(InFlight(slot, lambda result, final: None, []))  # type: ignore[arg-type]
+    assert not completion.is_overdue(100 + 10**15)
+    assert completion.is_overdue(101 + 10**15)
+    now_ns = 5_000
+    gpu.hold_after = 1
     gpu.go_on()
+    assert done.acquire(timeout=20)
+    assert not completion.is_overdue(5_000 + 10**15)
+    assert completion.is_overdue(5_001 + 10**15)
+    gpu.go_on()
+    assert done.acquire(timeout=20)
+    assert not completion.is_overdue(10**18)
     completion.close()
+    assert not lost

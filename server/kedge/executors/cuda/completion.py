@@ -31,13 +31,12 @@ class InFlight:
     device still writes and reads them.
     """
 
-    __slots__ = ("issued_ns", "on_result", "outputs", "slot")
+    __slots__ = ("on_result", "outputs", "slot")
 
     def __init__(self, slot: Slot, on_result: OnResult, outputs: Sequence[Computed]) -> None:
         self.slot = slot
         self.on_result = on_result
         self.outputs = outputs
-        self.issued_ns = time.monotonic_ns()
 
 
 class Completion:
@@ -59,6 +58,9 @@ class Completion:
         self._arrived: SimpleQueue[InFlight | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._in_flight: deque[InFlight] = deque()
+        # When the oldest batch had the device to itself: a batch does not answer for the time of
+        # the one before it.
+        self._oldest_since_ns = 0
         self._is_over = threading.Event()
         self._threads = [
             threading.Thread(target=self._wait_for_batches, name="kedge-cuda", daemon=True),
@@ -72,6 +74,8 @@ class Completion:
         with self._lock:
             if self._is_over.is_set():
                 raise DeviceLost("the device was given up")
+            if not self._in_flight:
+                self._oldest_since_ns = time.monotonic_ns()
             self._in_flight.append(batch)
         self._arrived.put(batch)
 
@@ -108,6 +112,7 @@ class Completion:
             if not self._in_flight:
                 return False
             oldest = self._in_flight.popleft()
+            self._oldest_since_ns = time.monotonic_ns()
         assert oldest is batch, "batches end in the order of their launch"
         return True
 
@@ -120,5 +125,4 @@ class Completion:
     def is_overdue(self, now_ns: int) -> bool:
         """Whether the oldest batch has been on the device for longer than it may."""
         with self._lock:
-            oldest = self._in_flight[0] if self._in_flight else None
-        return oldest is not None and now_ns - oldest.issued_ns > self._timeout_ns
+            return bool(self._in_flight) and now_ns - self._oldest_since_ns > self._timeout_ns
