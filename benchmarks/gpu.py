@@ -27,6 +27,9 @@ from _harness import append_result, console
 from _processes import ServerFailed, ServerProcess, ending_on_signals, free_ports
 from rich.markdown import Markdown
 
+from kedge.client.connection import connect
+from kedge.client.errors import KedgeError
+
 BATCHES = (1, 4, 16, 64, 256)
 QUICK_BATCHES = (1, 16, 256)
 START_TIMEOUT_S = 300.0
@@ -151,8 +154,12 @@ def _rounds(
     for prepare in (bare_graph, executor):
         parts.append(Part(prepare, shape.name, path, batch, options.device))
         running.callback(parts[-1].stop)
-    address = _serve(shape, path, batch, options.device, folder, running)
-    check_answer(address, shape, path)
+    address, server = _serve(shape, path, batch, options.device, folder, running)
+    try:
+        check_answer(address, shape, path)
+    except KedgeError as error:
+        # A version that cannot be loaded keeps no server from starting; its log has the reason.
+        raise LoadFailed(f"{error}; the server's log ends:\n{server.log_tail(4)}") from error
     rounds = []
     for _ in range(options.rounds):
         measures: Measures = {}
@@ -165,8 +172,8 @@ def _rounds(
 
 def _serve(
     shape: ModelShape, path: Path, batch: int, device: str, folder: Path, running: ExitStack
-) -> str:
-    """The gRPC address of a server with the model on the GPU, for as long as `running`."""
+) -> tuple[str, ServerProcess]:
+    """A server with the model on the GPU and its gRPC address, for as long as `running`."""
     name = f"{shape.name}_{batch}"
     endpoint = folder / f"{name}.yaml"
     endpoint.write_text(shape.endpoint(path, batch, device))
@@ -177,17 +184,16 @@ def _serve(
     command = [sys.executable, "-m", "kedge.cli", "serve", str(endpoint), *ports]
     server = ServerProcess(folder / f"{name}.log", *command, f"--state={folder / 'state'}")
     running.callback(server.stop)
-    return server.wait_for_line(READY_LINE, START_TIMEOUT_S)[1]
+    return server.wait_for_line(READY_LINE, START_TIMEOUT_S)[1], server
 
 
 def check_answer(address: str, shape: ModelShape, path: Path) -> None:
     """One real call must return what the model answers on the CPU, within the precision of TF32.
 
-    Raises LoadFailed.
+    Raises LoadFailed for other values, KedgeError if there is no answer.
     """
     import torch
 
-    from kedge.client.connection import connect
     from kedge.executors.torchscript import load_torchscript
 
     inputs = shape.batch(1)
