@@ -1,4 +1,5 @@
-"""Tries what may take long, or end the process: `python -m kedge.cli.probe TARGET...`.
+"""Tries what may take long, or end the process: `python -m kedge.cli.probe [--allow-model-code]
+TARGET...`.
 
 Run by `kedge doctor` in a process of its own. Prints one JSON line per try, as soon as it is done:
 `{"name": ..., "error": ..., "seconds": ..., "detail": ...}`; error is "" if it worked.
@@ -19,9 +20,13 @@ from kedge.cli.models import read_targets
 from kedge.core.errors import ServeError
 from kedge.core.values import VersionManifest
 
+ALLOW_MODEL_CODE = "--allow-model-code"
 
-def main(targets: list[str]) -> None:
+
+def main(arguments: list[str]) -> None:
     """Import torch, make the kernels ready, load and run every model version once."""
+    allow_model_code = ALLOW_MODEL_CODE in arguments
+    targets = [argument for argument in arguments if argument != ALLOW_MODEL_CODE]
     # A model may print; what it prints goes to stderr, so that stdout has nothing but our lines.
     with os.fdopen(os.dup(1), "w") as results:
         os.dup2(2, 1)
@@ -29,7 +34,7 @@ def main(targets: list[str]) -> None:
         _try("kernels", _warm_kernels, results)
         manifests, _ = read_targets(list(map(Path, targets)))
         for manifest in manifests:
-            _try(str(manifest.ref), partial(_load, manifest), results)
+            _try(str(manifest.ref), partial(_load, manifest, allow_model_code), results)
 
 
 def _try(name: str, attempt: Callable[[], str], results: TextIO) -> None:
@@ -70,12 +75,14 @@ def _warm_kernels() -> str:
     return f"from cache {folder}"
 
 
-def _load(manifest: VersionManifest) -> str:
+def _load(manifest: VersionManifest, allow_model_code: bool) -> str:
     # Imports torch. What the server itself calls, so that what passes here also serves.
     from kedge.executors.make import make_executor  # noqa: PLC0415
 
-    make_executor(manifest, allow_model_code=False).close()
-    return f"loads and runs: {manifest.path}"
+    devices = sorted(set(manifest.execution.devices))
+    for device in devices:
+        make_executor(manifest, device, allow_model_code=allow_model_code).close()
+    return f"loads and runs on {', '.join(devices)}: {manifest.path}"
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def make_executor(
     allow_model_code: whether formats that are code may be loaded at all. state_dir: where choices
     of `compile` are kept; without it nothing is compiled. Raises LoadFailed with the reason.
     """
+    if device != "cpu":
+        raise LoadFailed(f"{manifest.path}: there is no executor for device {device}")
     try:
         forward = load_forward(
             manifest, device, allow_model_code=allow_model_code, state_dir=state_dir
