@@ -14,12 +14,8 @@ from typing import Any
 import torch
 
 from kedge.core.values import ModelFormat
-from kedge.executors.exported import load_exported
+from kedge.executors.exported import export_module, load_exported
 from kedge.executors.python_module import load_python
-from kedge.executors.tensors import TORCH_DTYPES
-
-# Sizes in the example are not 0 or 1, which torch.export would take for constants.
-FREE_SIZE = 8
 
 
 def main(task: dict[str, Any]) -> None:
@@ -29,7 +25,7 @@ def main(task: dict[str, Any]) -> None:
         exported = load_exported(path).exported
         exported.example_inputs = _example(exported)
     else:
-        exported = _export(load_python(path), task["inputs"], task["rows"])
+        exported = export_module(load_python(path), task["inputs"], task["rows"])
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(exported, package_path=task["package"])
 
@@ -44,26 +40,6 @@ def _example(exported: torch.export.ExportedProgram) -> tuple[tuple[Any, ...], d
         flat.append(torch.zeros(sizes, dtype=value.dtype))
     args, kwargs = torch.utils._pytree.tree_unflatten(flat, exported.call_spec.in_spec)
     return args, kwargs
-
-
-def _export(
-    module: torch.nn.Module, inputs: list[tuple[str, list[int]]], rows: int
-) -> torch.export.ExportedProgram:
-    batch = [rows] if rows else []
-    example = tuple(
-        torch.zeros(
-            [*batch, *(dim if dim >= 0 else FREE_SIZE for dim in dims)],
-            dtype=TORCH_DTYPES[datatype],
-        )
-        for datatype, dims in inputs
-    )
-    auto = torch.export.Dim.AUTO
-    shapes = tuple(
-        {i: auto for i, dim in enumerate([*([-1] if rows > 1 else batch), *dims]) if dim < 0}
-        for _, dims in inputs
-    )
-    with torch.no_grad():
-        return torch.export.export(module, example, dynamic_shapes=shapes)
 
 
 if __name__ == "__main__":

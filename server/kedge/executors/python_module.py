@@ -39,11 +39,14 @@ def load_python(path: Path, device: str = "cpu") -> torch.nn.Module:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(code)
-        load = getattr(code, LOAD, None)
-        if not callable(load):
-            raise LoadFailed(f"{file}: has no function {LOAD}(path)")
-        module = load(file.parent)
+        # This thread may be in inference mode for good, in which no weight can be made that
+        # torch.export would take later.
+        with torch.inference_mode(False):
+            spec.loader.exec_module(code)
+            load = getattr(code, LOAD, None)
+            if not callable(load):
+                raise LoadFailed(f"{file}: has no function {LOAD}(path)")
+            module = load(file.parent)
     except LoadFailed:
         raise
     except (Exception, SystemExit) as error:
