@@ -273,3 +273,17 @@ def test_a_python_model_without_branches_becomes_torchscript(tmp_path: Path) -> 
     )
     executor = make_executor(declared(tmp_path, Compile.TORCHSCRIPT), allow_model_code=True)
     assert [answers(executor, rows).shape for rows in (1, 5, 8)] == [(1, 2), (5, 2), (8, 2)]
+
+
+def test_a_python_model_that_decides_by_its_sizes_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(
+        "import torch\nclass M(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return x[:, :2] * (1 if x.shape[0] % 2 else 2)\n"
+        "def load(path):\n    return M()\n"
+    )
+    with pytest.raises(LoadFailed, match="depends on the number of rows"):
+        make_executor(declared(tmp_path, Compile.TORCHSCRIPT), allow_model_code=True)
+    executor = make_executor(declared(tmp_path, Compile.AUTO), allow_model_code=True)
+    for rows in (2, 3, 4, 7):
+        x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
+        np.testing.assert_array_equal(answers(executor, rows), x[:, :2] * (2 - rows % 2))

@@ -192,7 +192,7 @@ ATTACKS = {
     pickled_weight: r"'data/weights/weight_0' is a pickled tensor",
     opaque_constant: r"'data/constants/opaque_obj_0': a pickled object",
     expression: "unexpected",
-    guard: None,
+    guard: "is not arithmetic of the inputs' sizes",
     tree: "whose keys are not names",
 }
 

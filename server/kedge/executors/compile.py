@@ -33,7 +33,6 @@ from kedge.executors.exported import (
     exported_forward,
     load_exported,
     program_call,
-    program_of,
 )
 from kedge.executors.local import enter_inference_mode
 from kedge.executors.python_module import load_python
@@ -118,7 +117,7 @@ class _Ways:
             program = self._program
             if program is None:
                 assert self._module is not None
-                program = program_of(export_module(self._module, self._inputs, self._rows))
+                program = export_module(self._module, self._inputs, self._rows)
             inputs = random_inputs(self.schema, self.schema.rows_max, FREE_SIZES[0])
             example = tuple(inputs[i].clone() for i in program.order(self.schema))
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
@@ -129,7 +128,16 @@ class _Ways:
 
     def aotinductor(self, package: Path, rows: tuple[int, int] | None = None) -> Package:
         """A package that Kedge compiled; rows: as found when it was new. Raises LoadFailed."""
-        return load_aotinductor(package, self.schema, known_rows=rows)
+        loaded = load_aotinductor(package, self.schema, known_rows=rows)
+        if self._program is None:
+            return loaded
+        # It checks ranges, not the guards of the program that it was made of.
+        order = self._program.order(self.schema)
+
+        def in_order(*arguments: object) -> object:
+            return loaded.forward(*(arguments[order.index(i)] for i in range(len(order))))
+
+        return Package(self._around(self._program, in_order), loaded.rows)
 
     def compile(self, package: Path) -> None:
         """Compile to `package`, in a process of its own: the compiler takes 500 MB, and may crash.

@@ -25,7 +25,7 @@ def main(task: dict[str, Any]) -> None:
         exported = load_exported(path).exported
         exported.example_inputs = _example(exported)
     else:
-        exported = export_module(load_python(path), task["inputs"], task["rows"])
+        exported = export_module(load_python(path), task["inputs"], task["rows"]).exported
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(exported, package_path=task["package"])
 

@@ -22,6 +22,7 @@ from torch.utils._pytree import treespec_dumps
 from kedge.core.errors import LoadFailed
 from kedge.core.values import ModelSchema
 from kedge.executors.archive import open_archive, read_entry
+from kedge.executors.guards import Guards
 from kedge.executors.inputs import SIZE_MAX, InputBounds, check_inputs
 from kedge.executors.program import sanitized_payloads, sanitized_program
 from kedge.executors.rows import at_sizes
@@ -39,13 +40,14 @@ FREE_SIZE = 8
 
 
 class Program(NamedTuple):
-    """An exported program. module: runs it without guards, which the file's author wrote and torch
-    would compile. bounds: what its inputs must be instead, in its own order.
+    """An exported program. module: runs it without a look at its inputs. bounds, guards: what they
+    must be, in the program's order.
     """
 
     exported: torch.export.ExportedProgram
     module: torch.nn.Module
     bounds: tuple[InputBounds, ...]
+    guards: Guards
 
     @property
     def keywords(self) -> Sequence[str]:
@@ -64,14 +66,14 @@ def load_exported(path: Path, device: str = "cpu") -> Program:
     """The program on `device`. Raises LoadFailed with the entry that is refused, or what torch
     raises.
     """
-    copy = sanitized_copy(path)
+    copy, guards = sanitized_copy(path)
     with warnings.catch_warnings(), torch.inference_mode(False):
         warnings.simplefilter("ignore")
         # What torch.export.load calls first, before it hides the reason and tries pickled formats.
         exported = load_pt2(copy).exported_programs[MODEL]
         if device != "cpu":
             exported = move_to_device_pass(exported, device)
-        return program_of(exported)
+        return program_of(exported, guards)
 
 
 def program_call(program: Program) -> Forward:
@@ -91,11 +93,13 @@ def exported_forward(program: Program, schema: ModelSchema, call: Forward) -> Fo
     """`call`, which runs the program, as a function of the schema's inputs, checked, for batches of
     any number of rows. Raises LoadFailed if the declared inputs are not the program's.
     """
-    order, bounds = program.order(schema), program.bounds
+    order, bounds, guards = program.order(schema), program.bounds, program.guards
 
     def forward(*inputs: Any) -> object:
         arguments = [inputs[i] for i in order]
         check_inputs(bounds, arguments)
+        if guards:
+            guards.check({b.name: t.shape for b, t in zip(bounds, arguments, strict=True)})
         return call(*arguments)
 
     if not schema.batched:
@@ -134,12 +138,13 @@ def _range(exported: torch.export.ExportedProgram, size: int | torch.SymInt) -> 
 
 def export_module(
     module: torch.nn.Module, inputs: Sequence[tuple[str, Sequence[int]]], rows: int
-) -> torch.export.ExportedProgram:
+) -> Program:
     """A module of this process as a program, with the batch and free dimensions of any size that
     torch finds possible.
 
     inputs: datatype and per-row dimensions of each; rows: most rows, 0 without a batch dimension.
-    Raises what torch raises, above all for a module whose path depends on its data.
+    Raises what torch raises, above all for a module whose path depends on its data; LoadFailed if
+    it depends on sizes.
     """
     batch = [-1] if rows > 1 else [1] * rows
     example, shapes = [], []
@@ -151,16 +156,46 @@ def export_module(
         example.append(torch.zeros(sizes, dtype=TORCH_DTYPES[datatype]))
         shapes.append({i: torch.export.Dim.AUTO for i, size in enumerate(wire) if size < 0})
     with torch.no_grad():
-        return torch.export.export(module, tuple(example), dynamic_shapes=tuple(shapes))
+        exported = torch.export.export(module, tuple(example), dynamic_shapes=tuple(shapes))
+    program = program_of(exported, exported._guards_code)
+    _require_general(program, rows)
+    return program
 
 
-def program_of(exported: torch.export.ExportedProgram) -> Program:
-    """What a call of `exported` needs."""
-    return Program(exported, exported.module(), _bounds(exported))
+def program_of(exported: torch.export.ExportedProgram, guards: Any) -> Program:
+    """What a call of `exported` needs. guards: as the file has them. Raises LoadFailed."""
+    bounds = _bounds(exported)
+    if not isinstance(guards, list):
+        raise LoadFailed("guards_code: expected a list")
+    read = Guards(guards, [bound.name for bound in bounds])
+    return Program(exported, exported.module(check_guards=False), bounds, read)
 
 
-def sanitized_copy(path: Path) -> io.BytesIO:
-    """A new archive in memory with the raw weights and the checked graph of `path`."""
+def _require_general(program: Program, rows: int) -> None:
+    """Raise LoadFailed if the answers hold only for some sizes within the ranges."""
+    if not program.guards:
+        return
+    for count in range(1, max(rows, 1) + 1):
+        sizes: dict[str, list[int]] = {}
+        for bound in program.bounds:
+            sizes[bound.name] = [least for least, _ in bound.dims]
+            least, most = bound.dims[0] if rows and bound.dims else (1, 1)
+            if not least <= count <= most:
+                break
+            if rows:
+                sizes[bound.name][0] = count
+            if any(low < high for low, high in bound.dims[1 if rows else 0 :]):
+                raise LoadFailed("what it computes depends on the sizes of its free dimensions")
+        else:
+            broken = program.guards.broken(sizes)
+            if broken is not None:
+                raise LoadFailed(f"what it computes depends on the number of rows: {broken}")
+
+
+def sanitized_copy(path: Path) -> tuple[io.BytesIO, Any]:
+    """A new archive in memory with the raw weights and the checked graph of `path`, and its guards,
+    unread.
+    """
     with open_archive(path) as archive:
         root = archive.infolist()[0].filename.partition("/")[0]
         names = {name.removeprefix(f"{root}/") for name in archive.namelist()}
@@ -179,7 +214,8 @@ def sanitized_copy(path: Path) -> io.BytesIO:
             put("byteorder", b"little")
             put(".data/version", b"6\n")
             put(f"data/sample_inputs/{MODEL}.pt", b"")
-            put(GRAPH, sanitized_program(read(GRAPH), f"{path}: entry '{GRAPH}'"))
+            graph, guards = sanitized_program(read(GRAPH), f"{path}: entry '{GRAPH}'")
+            put(GRAPH, graph)
             for folder, kind in ((WEIGHTS, "weights"), (CONSTANTS, "constants")):
                 config = f"{folder}{MODEL}_{kind}_config.json"
                 where = f"{path}: entry '{config}'"
@@ -191,7 +227,7 @@ def sanitized_copy(path: Path) -> io.BytesIO:
                     source = archive.getinfo(f"{root}/{folder}{entry}")
                     put(folder + entry, read_entry(archive, source.filename, source.file_size))
     copy.seek(0)
-    return copy
+    return copy, guards
 
 
 def _check_names(path: Path, names: set[str]) -> None:

@@ -53,18 +53,22 @@ _HIGHER_ORDER_OPERATORS = {
 _TREES = frozenset({"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"})
 # Text that torch only ever quotes: arguments of operators, such as the equation of an einsum.
 _QUOTED = frozenset({"as_string", "as_strings"})
-# Nothing of it is needed to run: traces, origins, and guards, which torch compiles as they stand.
-_STRIPPED: dict[str, Any] = {"metadata": {}, "guards_code": []}
+# Nothing of it is needed to run: traces and origins of nodes.
+_STRIPPED: dict[str, Any] = {"metadata": {}}
 
 
-def sanitized_program(text: bytes, where: str) -> bytes:
-    """The JSON of `models/NAME.json`, safe to be read by torch.
+def sanitized_program(text: bytes, where: str) -> tuple[bytes, Any]:
+    """The JSON of `models/NAME.json`, safe to be read by torch, and its guards, unread.
 
     Raises LoadFailed with `where`, the place inside, and what stands there.
     """
     program = parse_json(text, where)
+    if not isinstance(program, dict):
+        raise LoadFailed(f"{where}: expected a mapping")
+    # torch compiles guards as they stand; they are read apart, by rules of their own.
+    guards = program.pop("guards_code", [])
     _Checker(where).check(program, (), 0)
-    return json.dumps(program).encode()
+    return json.dumps({**program, "guards_code": []}).encode(), guards
 
 
 def sanitized_payloads(text: bytes, folder: str, where: str) -> tuple[bytes, set[str]]:
