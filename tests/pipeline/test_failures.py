@@ -20,7 +20,7 @@ def refusing(error: ServeError, *values: float) -> DoublingExecutor:
     return executor
 
 
-@pytest.mark.parametrize("error", [ModelFailed("13"), LOST])
+@pytest.mark.parametrize("error", [ModelFailed("13"), LOST, ExecuteTimeout("1 s")])
 def test_one_request_that_breaks_its_batch_fails_alone(error: ServeError) -> None:
     executor = refusing(error, 13)
     scene = Scene(served(executor))
@@ -55,16 +55,16 @@ def test_a_lone_request_that_the_model_refuses_does_not_run_again() -> None:
     assert 1 in scene.front.errors
 
 
-def test_a_batch_that_ran_out_of_time_is_not_run_again() -> None:
+def test_a_lone_request_that_ran_out_of_time_does_not_run_again() -> None:
     error = ExecuteTimeout("1 s")
     executor = refusing(error, 1)
     version = served(executor)
     scene = Scene(version)
-    scene.front.queue({1: request(1), 2: request(2)})
+    scene.front.queue({1: request(1)})
     assert scene.run()
-    assert executor.batches == [[1, 2]]
-    assert scene.front.errors == {1: error, 2: error}
-    assert version.statistics.failures == {"BACKEND": 2}
+    assert executor.batches == [[1]]
+    assert scene.front.errors == {1: error}
+    assert version.statistics.failures == {"BACKEND": 1}
 
 
 def test_when_worker_after_worker_ends_the_model_is_to_blame() -> None:

@@ -32,7 +32,7 @@ class Mischief(torch.nn.Module):
         if worst == EXIT:
             os._exit(3)
         if worst == SLOW:
-            time.sleep(1)
+            time.sleep(0.5)
         return x * 2
 
 

@@ -353,18 +353,19 @@ class Gateway:
 
     def _on_error(self, batch: Batch, error: ServeError) -> None:
         """A batch failed: one request may be to blame, so each runs alone and fails only for
-        itself. Where the time is over, or worker after worker ends, the model is to blame.
+        itself. A lone request runs again if its worker ended, perhaps for other reasons. Where
+        worker after worker ends, the model is to blame.
         """
         lane = batch.lane
-        is_lost = isinstance(error, WorkerLost)
+        is_lost = isinstance(error, WorkerLost | ExecuteTimeout)
         lane.workers_lost = lane.workers_lost + 1 if is_lost else 0
-        ran_alone = batch.blocks[0].runs_alone or (not is_lost and len(batch.call_ids) == 1)
-        is_over = isinstance(error, ExecuteTimeout) or lane.workers_lost >= WORKERS_LOST_MAX
-        if not ran_alone and not is_over:
+        is_over = lane.workers_lost >= WORKERS_LOST_MAX
+        may_help = len(batch.call_ids) > 1 or isinstance(error, WorkerLost)
+        if may_help and not batch.blocks[0].runs_alone and not is_over:
             self._run_one_by_one(batch)
             return
         self._fail(batch, error)
-        if is_over and is_lost:
+        if is_over:
             for former, owner in list(self._waiting.items()):
                 if owner is lane and (lone := former.take_lone()):
                     self._left_queue(lane, former, lone)
