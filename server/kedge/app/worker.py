@@ -14,7 +14,7 @@ import socket
 import sys
 
 from kedge.core.errors import ServeError
-from kedge.core.ports import Executor
+from kedge.core.ports import Executor, OnDevice
 from kedge.process.channel import Channel, ChannelClosed, Message
 from kedge.process.child import end_with_parent
 from kedge.process.logs import FORMAT
@@ -75,6 +75,8 @@ def _try(channel: Channel, job: WorkerJob, *, is_measured: bool) -> Executor | N
 
 def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:
     manifest = job.manifest
+    if isinstance(executor, OnDevice):
+        executor.when_lost(_end_without_device)
     loop = WorkerLoop(
         executor,
         manifest.schema,
@@ -92,6 +94,11 @@ def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:
 
     loop.watch(channel.fileno(), on_channel)
     loop.run()
+
+
+def _end_without_device(error: Exception) -> None:
+    log.error("worker.device_lost %s", error)
+    os._exit(1)
 
 
 if __name__ == "__main__":

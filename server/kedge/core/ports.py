@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +125,15 @@ class Executor(Protocol):
         on_result: OnResult,
     ) -> None: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An executor whose device can be lost for good: `then(error)` is called once, from any thread,
+    after all that was submitted is answered. Only a new process can use the device again.
+    """
+
+    def when_lost(self, then: Callable[[Exception], None]) -> None: ...
 
 
 class ModelControl(Protocol):

@@ -45,8 +45,6 @@ def make_executor(
     allow_model_code: whether formats that are code may be loaded at all. state_dir: where choices
     of `compile` are kept; without it nothing is compiled. Raises LoadFailed with the reason.
     """
-    if device != "cpu":
-        raise LoadFailed(f"{manifest.path}: there is no executor for device {device}")
     try:
         load = partial(load_forward, allow_model_code=allow_model_code, state_dir=state_dir)
         if device != "cpu":

@@ -93,6 +93,8 @@ class WorkerLoop:
         self._epoll = select.epoll()
         self._gateways: dict[int, _Gateway] = {}
         self._pending: deque[_Granted] = deque()
+        # Put here by whichever thread brings a result; the loop's own takes them.
+        self._retries: deque[_Granted] = deque()
         # An executor that answers from its own thread wakes the loop, which waits for a free place.
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -118,6 +120,9 @@ class WorkerLoop:
         """Serve until `stop`."""
         self._loop_thread = threading.get_ident()
         while not self._is_stopping:
+            while self._retries:
+                # Before what came later, and in order.
+                self._pending.appendleft(self._retries.pop())
             can_run = bool(self._pending) and self._executor.batches_free > 0
             for fd, _ in self._epoll.poll(0 if can_run else None):
                 self._take(fd)
@@ -190,10 +195,10 @@ class WorkerLoop:
 
         def on_result(result: BatchResult, final: bool) -> None:
             if result.error is not None:
-                # One of them is to blame; each runs again by itself, before what came later.
-                for one in reversed(group):
+                # One of them is to blame; each runs again by itself.
+                for one in group:
                     one.runs_alone = True
-                    self._pending.appendleft(one)
+                    self._retries.append(one)
                 self._awaken()
                 return
             row = 0

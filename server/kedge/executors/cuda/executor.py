@@ -78,7 +78,7 @@ class CudaExecutor:
         self._backlog: deque[Submitted] = deque()
         self._in_flight = 0
         self._lost: DeviceLost | None = None
-        self._when_lost: Callable[[DeviceLost], None] = lambda error: None
+        self._when_lost: Callable[[Exception], None] = lambda error: None
         # State is guarded by one lock, launches by another: the answer of a batch must not wait
         # for the launch of the next.
         self._state = threading.Condition()
@@ -108,7 +108,7 @@ class CudaExecutor:
     def batches_free(self) -> int:
         return max(0, self._batches_max - self._in_flight)
 
-    def when_lost(self, then: Callable[[DeviceLost], None]) -> None:
+    def when_lost(self, then: Callable[[Exception], None]) -> None:
         """Call `then` when the device is lost, after everything in flight was answered, from any
         thread: the place to end the process.
         """
