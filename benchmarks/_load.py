@@ -17,7 +17,7 @@ from _wire import METHOD_PATH, MODEL, grpc_frame
 
 # Connections x streams, as square as can be: one connection would measure one HTTP/2 session,
 # one stream per connection would measure the accept path.
-CONNECTIONS_AND_STREAMS = {1: (1, 1), 16: (4, 4), 64: (8, 8), 256: (16, 16)}
+CONNECTIONS_AND_STREAMS = {1: (1, 1), 4: (2, 2), 16: (4, 4), 64: (8, 8), 256: (16, 16)}
 PERF_ANALYZER_WINDOW_MS = 2000
 TOOL_TIMEOUT_S = 300.0
 

@@ -12,7 +12,14 @@ from _report import IN_FLIGHT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"kedge": "#0b7a75", "grpc_aio": "#8d99ae", "triton": "#e09f3e", "ray": "#9e2a2b"}
+COLOURS = {
+    "kedge": "#0b7a75",
+    "kedge_workers": "#56b8a5",
+    "grpc_aio": "#8d99ae",
+    "triton": "#e09f3e",
+    "mlserver": "#6d597a",
+    "ray": "#9e2a2b",
+}
 
 
 def plot(row: Mapping[str, Any], path: Path) -> None:
@@ -32,7 +39,7 @@ def plot(row: Mapping[str, Any], path: Path) -> None:
     _draw_cpu(cpu, servers)
     _draw_throughput(throughput, servers)
     _draw_latency(latency, servers)
-    figure.legend(*throughput.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*throughput.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -29,7 +29,8 @@ class ServerProcess:
     """One server and everything it spawned, from start() to stop().
 
     Its output goes to a file, so no pipe can fill up. The whole tree is followed through the
-    parent ids; a process once seen is remembered, because an orphan loses its parent.
+    parent ids; a process once seen is remembered, because an orphan loses its parent, and one that
+    was never seen with its parent still belongs to the session.
     """
 
     def __init__(
@@ -86,7 +87,10 @@ class ServerProcess:
         for pid, stat in stats.items():
             children.setdefault(stat.parent, []).append(pid)
         tree = {pid for pid, start in self._started_ticks.items() if _is_same(stats, pid, start)}
-        waiting = [*tree, *([self.pid] if self._root.returncode is None else [])]
+        # Once the root is reaped its number may be anyone's, and so may the session's.
+        if self._root.returncode is None or self.pid not in stats:
+            tree |= {pid for pid, stat in stats.items() if stat.session == self.pid}
+        waiting = list(tree)
         while waiting:
             pid = waiting.pop()
             tree.add(pid)
@@ -184,14 +188,15 @@ def free_ports(count: int) -> list[int]:
 
 
 class ProcStat:
-    """The fields of /proc/PID/stat that matter here (proc(5): 4, 14 to 17, 22)."""
+    """The fields of /proc/PID/stat that matter here (proc(5): 4, 6, 14 to 17, 22)."""
 
-    __slots__ = ("cpu_ticks", "parent", "started_ticks")
+    __slots__ = ("cpu_ticks", "parent", "session", "started_ticks")
 
     def __init__(self, text: str) -> None:
         # The command name may hold spaces and brackets; the fields after it start at number 3.
         fields = text.rpartition(")")[2].split()
         self.parent = int(fields[1])
+        self.session = int(fields[3])
         self.cpu_ticks = sum(int(field) for field in fields[11:15])
         self.started_ticks = int(fields[19])
 

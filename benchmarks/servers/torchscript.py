@@ -1,11 +1,10 @@
-"""Makes a model that Kedge serves. Usage: torchscript.py bench|large FOLDER
+"""Makes TorchScript models that Kedge serves. Usage: torchscript.py FOLDER MODEL...
 
-bench: a traced 32 -> 64 -> 64 -> 8 MLP. large: the mean of 1,048,576 numbers, 4 MiB a row. Makes
-the Triton model repository FOLDER/repository, and FOLDER/expected.npy, the model's answer to
-FOLDER/payload.npy.
+bench: a traced 32 -> 64 -> 64 -> 8 MLP. image, strings: the identity. large: the mean of 1,048,576
+numbers, 4 MiB a row. Writes FOLDER/MODEL.pt, and for `bench` and `large` FOLDER/MODEL.expected.npy,
+the answer to FOLDER/MODEL.payload.npy.
 """
 
-import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -14,14 +13,26 @@ import numpy as np
 import torch
 from torch import nn
 
-TEMPLATES = Path(__file__).resolve().parent / "torchscript_repository"
-
 
 class Mean(nn.Module):
     """The mean of each row, [n, 1]."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return rows.mean(dim=1, keepdim=True)
+
+
+class Identity(nn.Module):
+    """Its input."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows
+
+
+class StringIdentity(nn.Module):
+    """Its input; TorchScript knows strings as lists only."""
+
+    def forward(self, rows: list[list[str]]) -> list[list[str]]:
+        return rows
 
 
 def mlp() -> nn.Module:
@@ -32,19 +43,27 @@ def mlp() -> nn.Module:
     )
 
 
-def main(name: str, folder: Path) -> None:
-    """Writes the repository with the one model, and what it answers."""
-    model = {"bench": mlp, "large": Mean}[name]().eval()
-    rows = torch.from_numpy(np.load(folder / "payload.npy"))
+def trace_and_answer(model: nn.Module, folder: Path, name: str) -> torch.jit.ScriptModule:
+    """The traced model; its answer to the payload goes to a file."""
+    rows = torch.from_numpy(np.load(folder / f"{name}.payload.npy"))
     with torch.inference_mode():
-        np.save(folder / "expected.npy", model(rows).numpy())
-    shutil.copytree(TEMPLATES / name, folder / "repository" / name)
-    version = folder / "repository" / name / "1"
-    version.mkdir()
-    # TorchScript is deprecated in torch 2.13; it is what the repository format holds.
+        np.save(folder / f"{name}.expected.npy", model(rows).numpy())
+    return torch.jit.trace(model, rows)
+
+
+def main(folder: Path, names: list[str]) -> None:
+    """Writes each model, and what it answers unless that is its input."""
+    # TorchScript is deprecated in torch 2.13; it is what these servers are measured with.
     warnings.simplefilter("ignore", DeprecationWarning)
-    torch.jit.save(torch.jit.trace(model, rows), str(version / "model.pt"))
+    make = {
+        "bench": lambda: trace_and_answer(mlp().eval(), folder, "bench"),
+        "large": lambda: trace_and_answer(Mean().eval(), folder, "large"),
+        "image": lambda: torch.jit.script(Identity().eval()),
+        "strings": lambda: torch.jit.script(StringIdentity().eval()),
+    }
+    for name in names:
+        torch.jit.save(make[name](), str(folder / f"{name}.pt"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), sys.argv[2:])
