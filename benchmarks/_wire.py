@@ -50,6 +50,7 @@ MODELS = {
     "image": Interface((3, 224, 224), (3, 224, 224), rows_max=16),
     "strings": Interface((4,), (4,), "BYTES"),
     "large": Interface((1_048_576,), (1,), rows_max=8),
+    "slow": Interface((32,), (32,), rows_max=16),
 }
 
 
