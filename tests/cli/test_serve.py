@@ -6,7 +6,6 @@ from types import ModuleType
 
 import pytest
 
-import kedge as package
 from cli.conftest import Kedge
 from kedge.core.errors import RepositoryFailed
 from kedge.core.settings import ServerSettings
@@ -15,10 +14,10 @@ NOT_YET = "not in this version of Kedge"
 
 
 class App(ModuleType):
-    """Stands for `kedge.app`: keeps what it was asked to serve."""
+    """Stands for `kedge.app.server`: keeps what it was asked to serve."""
 
     def __init__(self) -> None:
-        super().__init__("kedge.app")
+        super().__init__("kedge.app.server")
         self.settings: ServerSettings | None = None
         self.exit_code = 0
         self.error: Exception | None = None
@@ -33,8 +32,7 @@ class App(ModuleType):
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> App:
     stand_in = App()
-    monkeypatch.setitem(sys.modules, "kedge.app", stand_in)
-    monkeypatch.setattr(package, "app", stand_in, raising=False)
+    monkeypatch.setitem(sys.modules, "kedge.app.server", stand_in)
     return stand_in
 
 

@@ -71,10 +71,10 @@ def _warm_kernels() -> str:
 
 
 def _load(manifest: VersionManifest) -> str:
-    # Imports torch. The executor's own constructor, so that what passes here also serves.
-    from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415
+    # Imports torch. What the server itself calls, so that what passes here also serves.
+    from kedge.executors.make import make_executor  # noqa: PLC0415
 
-    TorchScriptExecutor(manifest).close()
+    make_executor(manifest, allow_model_code=False).close()
     return f"loads and runs: {manifest.path}"
 
 

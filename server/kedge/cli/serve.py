@@ -1,4 +1,4 @@
-"""`kedge serve`: options to ServerSettings; the rest is `kedge.app`."""
+"""`kedge serve`: options to ServerSettings; the rest is `kedge.app.server`."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def serve(context: click.Context, /, **options: Any) -> None:
     if options["load_models"] and options["model_control"] != "explicit":
         raise click.UsageError("--load-model needs --model-control explicit")
     settings = ServerSettings(**options)
-    from kedge import app  # noqa: PLC0415 - imports torch and numba, 2 s that --help must not pay
+    from kedge.app.server import serve as run  # noqa: PLC0415 - 0.5 s that --help must not pay
 
     try:
-        context.exit(app.serve(settings))
+        context.exit(run(settings))
     except (ServeError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -220,5 +220,11 @@ _METHODS = (
     _not_in_this_version("TraceSetting", OPERATE),
     _not_in_this_version("LogSettings", OPERATE),
 )
+# Methods whose answers have the counters of the gateway in them, by index.
+COUNTED_METHODS = frozenset(
+    index
+    for index, method in enumerate(_METHODS)
+    if method.handler in (_RPC._model_statistics, _RPC._metrics)
+)
 # Paths with the roles of which one suffices, in the order of the index that `handle` takes.
 ROLES_OF: Mapping[str, frozenset[str]] = {method.path: method.roles for method in _METHODS}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import ServeError
-from kedge.core.values import Catalog, IndexEntry
+from kedge.core.values import Catalog, IndexEntry, Runtime
 
 Buffer = NDArray[np.uint8]
 
@@ -115,7 +115,7 @@ class ModelControl(Protocol):
     """
 
     @property
-    def catalog(self) -> Catalog: ...
+    def catalog(self) -> Catalog[Runtime]: ...
     @property
     def ready(self) -> bool: ...
     def index(self) -> Sequence[IndexEntry]: ...

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from kedge.core.datatypes import Datatype
 from kedge.core.settings import BatchLimits, ExecutionLimits, QueueLimits
 from kedge.core.statistics import VersionStatistics
 
-if TYPE_CHECKING:
-    from kedge.core.ports import Executor
+
+class Runtime(Protocol):
+    """What a version runs on, as far as its life goes. In the gateway it is an Executor; the
+    control process only ends it.
+    """
+
+    def close(self) -> None: ...
+
+
+R_co = TypeVar("R_co", bound=Runtime, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -107,11 +115,11 @@ class IndexEntry:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ServedVersion:
+class ServedVersion(Generic[R_co]):
     """A loaded, warm version: its manifest, what runs it, and what it has done so far."""
 
     manifest: VersionManifest
-    executor: Executor
+    executor: R_co
     statistics: VersionStatistics = field(default_factory=VersionStatistics)
 
     @property
@@ -120,7 +128,7 @@ class ServedVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(Generic[R_co]):
     """Everything that is served now. Immutable and replaced whole, so a reader never sees half a
     change.
 
@@ -128,9 +136,9 @@ class Catalog:
     it with other words than for a model that it never had.
     """
 
-    models: Mapping[str, Mapping[int, ServedVersion]] = field(default_factory=dict)
+    models: Mapping[str, Mapping[int, ServedVersion[R_co]]] = field(default_factory=dict)
 
-    def versions(self) -> tuple[ServedVersion, ...]:
+    def versions(self) -> tuple[ServedVersion[R_co], ...]:
         """All served versions, by name, oldest version first."""
         return tuple(
             self.models[name][version]

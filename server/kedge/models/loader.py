@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kedge.core.errors import LoadFailed, ServeError
-from kedge.core.ports import Executor
-from kedge.core.values import Catalog, ModelRef, ServedVersion, VersionManifest, VersionState
+from kedge.core.values import (
+    Catalog,
+    ModelRef,
+    Runtime,
+    ServedVersion,
+    VersionManifest,
+    VersionState,
+)
 from kedge.models.states import StateTable, not_reloaded
 
 log = logging.getLogger("kedge.models")
 
-MakeExecutor = Callable[[VersionManifest], Executor]
+# Starts what runs a version, and returns when it is warm.
+OpenVersion = Callable[[VersionManifest], Runtime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +46,30 @@ class Change:
     answer. error: the first-hand reason if something could not be loaded.
     """
 
-    retired: tuple[ServedVersion, ...] = ()
+    retired: tuple[ServedVersion[Runtime], ...] = ()
     error: ServeError | None = None
 
 
 class Loader:
     """Owns the catalog and the states.
 
-    make_executor: loads and warms a version; whatever it raises fails that version only. on_change:
+    open_version: loads and warms a version; whatever it raises fails that version only. on_change:
     called with every new catalog before it counts as loaded and before anything that left it is
     closed; when it returns, no new request may reach what left.
     """
 
     def __init__(
-        self, make_executor: MakeExecutor, on_change: Callable[[Catalog], None], states: StateTable
+        self,
+        open_version: OpenVersion,
+        on_change: Callable[[Catalog[Runtime]], None],
+        states: StateTable,
     ) -> None:
-        self._make_executor = make_executor
+        self._open_version = open_version
         self._on_change = on_change
         self._states = states
         self._loaded: dict[ModelRef, Stamp] = {}
         self._failed: dict[ModelRef, Stamp] = {}
-        self.catalog = Catalog()
+        self.catalog: Catalog[Runtime] = Catalog()
 
     def load(self, name: str, manifests: Sequence[VersionManifest], *, retry: bool) -> Change:
         """Make `manifests` the served versions of `name`.
@@ -73,7 +83,7 @@ class Loader:
         wanted = {manifest.ref.version for manifest in manifests}
         self._states.keep_only(name, served.keys() | wanted)
         stamps = [stamp for stamp in map(_stamp, manifests) if not self._is_settled(stamp, retry)]
-        loaded: dict[ModelRef, ServedVersion] = {}
+        loaded: dict[ModelRef, ServedVersion[Runtime]] = {}
         failures: dict[int, str] = {}
         for stamp in stamps:
             ref = stamp.manifest.ref
@@ -97,7 +107,7 @@ class Loader:
         self._states.mark_unloaded(name)
         return Change(self._install(name, {}) if name in self.catalog.models else ())
 
-    def close(self, retired: Iterable[ServedVersion]) -> None:
+    def close(self, retired: Iterable[ServedVersion[Runtime]]) -> None:
         """Close the executors of versions that left the catalog, and say so in the index."""
         for served in retired:
             served.executor.close()
@@ -123,7 +133,7 @@ class Loader:
         self._states.mark(ref, VersionState.READY)
         log.info("model.loaded %s", ref)
 
-    def _load_version(self, stamp: Stamp, *, is_served: bool) -> ServedVersion:
+    def _load_version(self, stamp: Stamp, *, is_served: bool) -> ServedVersion[Runtime]:
         """Raises LoadFailed with the reason; the index then has it too."""
         manifest = stamp.manifest
         if not is_served:
@@ -134,7 +144,7 @@ class Loader:
         try:
             if stamp.file is None:
                 raise LoadFailed(f"{manifest.path}: there is no such file; put the model there")
-            return ServedVersion(manifest, self._make_executor(manifest))
+            return ServedVersion(manifest, self._open_version(manifest))
         except Exception as error:
             is_ours = isinstance(error, ServeError)
             reason = str(error) if is_ours else repr(error)
@@ -146,7 +156,9 @@ class Loader:
                 self._states.mark(manifest.ref, VersionState.UNAVAILABLE, reason)
             raise LoadFailed(reason) from error
 
-    def _install(self, name: str, versions: dict[int, ServedVersion]) -> tuple[ServedVersion, ...]:
+    def _install(
+        self, name: str, versions: dict[int, ServedVersion[Runtime]]
+    ) -> tuple[ServedVersion[Runtime], ...]:
         """Serve exactly `versions` of `name` from now on; return those that served until now."""
         before = self.catalog.models.get(name)
         if before == versions:

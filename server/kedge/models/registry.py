@@ -22,8 +22,8 @@ from kedge.core.errors import (
     Unavailable,
 )
 from kedge.core.sources import ModelSource
-from kedge.core.values import Catalog, IndexEntry, ServedVersion
-from kedge.models.loader import Change, Loader, MakeExecutor
+from kedge.core.values import Catalog, IndexEntry, Runtime, ServedVersion
+from kedge.models.loader import Change, Loader, OpenVersion
 from kedge.models.states import StateTable
 
 log = logging.getLogger("kedge.models")
@@ -46,18 +46,18 @@ class Registry:
     """What is loaded, and how that changes.
 
     sources: the models of all targets; called whenever they may have changed, so that new ones are
-    found. make_executor, on_change: see `Loader`.
+    found. open_version, on_change: see `Loader`.
     """
 
     def __init__(
         self,
         sources: Callable[[], Sequence[ModelSource]],
-        make_executor: MakeExecutor,
-        on_change: Callable[[Catalog], None],
+        open_version: OpenVersion,
+        on_change: Callable[[Catalog[Runtime]], None],
     ) -> None:
         self._sources = sources
         self._states = StateTable()
-        self._loader = Loader(make_executor, on_change, self._states)
+        self._loader = Loader(open_version, on_change, self._states)
         self._names: frozenset[str] = frozenset()
         self._overrides: dict[str, str] = {}
         self._is_explicit = False
@@ -70,7 +70,7 @@ class Registry:
     # ModelControl
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> Catalog[Runtime]:
         return self._loader.catalog
 
     @property
@@ -185,7 +185,7 @@ class Registry:
 
     def _poll(self) -> Change:
         sources = self._read_sources()
-        retired: list[ServedVersion] = []
+        retired: list[ServedVersion[Runtime]] = []
         for name, named in sources.items():
             retired += self._refresh(name, named).retired
         for name in self._states.names() - sources.keys():

@@ -23,7 +23,8 @@ class RequestBlock:
 
     fields: int64[n, width], the codec's columns; addresses in it point into `owners`, which keeps
     the bytes alive. arrived_ns: when the front delivered them. expires_ns: when they stop waiting,
-    0 = never. path: which decoder accepted them (`fast` or `protobuf`).
+    0 = never. path: which decoder accepted them (`fast` or `protobuf`). runs_alone: of a batch that
+    failed; each of its requests runs again by itself.
     """
 
     call_ids: list[int]
@@ -33,6 +34,7 @@ class RequestBlock:
     arrived_ns: int
     expires_ns: int = 0
     path: str = "fast"
+    runs_alone: bool = False
     requests: int = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)
@@ -61,12 +63,18 @@ class RequestBlock:
             self.arrived_ns,
             self.expires_ns,
             self.path,
+            self.runs_alone,
         )
         del self.call_ids[:requests]
         del self.owners[:requests]
         self.fields = self.fields[requests:]
         self._count()
         return head
+
+    def apart(self) -> list[RequestBlock]:
+        """One block per request, in order; this one is one of them afterwards."""
+        alone = [self.split(1) for _ in range(self.requests - 1)]
+        return [*alone, self]
 
     def requests_within(self, column: int, total_max: int) -> int:
         """How many of the first requests have at most `total_max` in `column`, ROWS or NBYTES."""
@@ -83,6 +91,7 @@ class RequestBlock:
             self.arrived_ns,
             self.expires_ns,
             self.path,
+            self.runs_alone,
         )
         self.fields = np.delete(self.fields, index, axis=0)
         self._count()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.addressing import find_version
+from kedge.core.ports import Executor
 from kedge.core.values import Catalog
 from kedge.pipeline.blocks import Dims, RequestBlock
 from kedge.pipeline.decode_protobuf import Decoded, RequestRefused, decode_protobuf
@@ -22,12 +23,12 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._catalog = Catalog()
+        self._catalog: Catalog[Executor] = Catalog()
         self._lanes: list[Lane] = []
         self._lane_of: dict[int, Lane] = {}
         self._table = RequestTable([])
 
-    def install(self, catalog: Catalog) -> None:
+    def install(self, catalog: Catalog[Executor]) -> None:
         lanes = []
         for versions in catalog.models.values():
             for number in sorted(versions):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import QueueFull
+from kedge.core.ports import Executor
 from kedge.core.values import ServedVersion
 from kedge.pipeline.blocks import Dims, RequestBlock
 from kedge.pipeline.former import BatchFormer
@@ -32,7 +33,7 @@ class Lane:
     on it. `answers` is None when an output is BYTES, whose rows have no fixed size.
     """
 
-    def __init__(self, served: ServedVersion, newest: bool) -> None:
+    def __init__(self, served: ServedVersion[Executor], newest: bool) -> None:
         manifest = served.manifest
         schema = manifest.schema
         self.served = served
@@ -68,6 +69,8 @@ class Lane:
         )
         self.can_expire = manifest.queue.timeout_us > 0
         self.formers: dict[Dims, BatchFormer] = {}
+        # Batches in a row whose worker ended under them.
+        self.workers_lost = 0
         self._fixed_row_bytes = self._row_bytes(self.fixed_dims) if self.fixed_dims else None
 
     def __repr__(self) -> str:

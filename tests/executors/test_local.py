@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from kedge.core.errors import InvalidRequest, LoadFailed, ModelFailed
-from kedge.core.ports import BatchResult
+from kedge.core.ports import BatchResult, Executor
 from kedge.core.values import VersionManifest
-from kedge.executors.torchscript import TORCH_DTYPES, TorchScriptExecutor
+from kedge.executors.local import LocalExecutor
+from kedge.executors.make import make_executor, measure_us
+from kedge.executors.tensors import TORCH_DTYPES
 from support.torchscript import manifest, save
 
 
@@ -59,8 +61,12 @@ class Whole(torch.nn.Module):
         return x if x.shape[0] == 1 else x.sum(0, keepdim=True)
 
 
+def make(declared: VersionManifest) -> Executor:
+    return make_executor(declared, allow_model_code=False)
+
+
 def run(
-    executor: TorchScriptExecutor, rows: int, arrays: Sequence[np.ndarray], batched: bool = True
+    executor: Executor, rows: int, arrays: Sequence[np.ndarray], batched: bool = True
 ) -> BatchResult:
     dims = [array.shape[1:] if batched else array.shape for array in arrays]
     buffers = executor.allocate(rows, dims, [array.nbytes for array in arrays])
@@ -75,7 +81,7 @@ def run(
 
 @pytest.mark.parametrize("datatype", sorted(TORCH_DTYPES))
 def test_every_datatype_passes_bit_by_bit(tmp_path: Path, datatype: str) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(
             save(Identity(), tmp_path / "m.pt"), [("x", datatype, (3,))], [("y", datatype, (3,))]
         )
@@ -92,7 +98,7 @@ def test_every_datatype_passes_bit_by_bit(tmp_path: Path, datatype: str) -> None
 
 
 def test_several_inputs_and_outputs_go_by_position(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(
             save(SumAndProduct(), tmp_path / "m.pt"),
             [("a", "FP32", (2,)), ("b", "FP32", (2,))],
@@ -106,7 +112,7 @@ def test_several_inputs_and_outputs_go_by_position(tmp_path: Path) -> None:
 
 
 def test_a_dict_of_outputs_goes_by_name(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(
             save(Named(), tmp_path / "m.pt"),
             [("x", "FP32", (1,))],
@@ -118,7 +124,7 @@ def test_a_dict_of_outputs_goes_by_name(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_is_not_contiguous_is_laid_out_in_row_major_order(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(
             save(Transposed(), tmp_path / "m.pt"), [("x", "FP32", (2, 3))], [("y", "FP32", (3, 2))]
         )
@@ -129,7 +135,7 @@ def test_an_answer_that_is_not_contiguous_is_laid_out_in_row_major_order(tmp_pat
 
 
 def test_free_dimensions_take_any_size_and_zero(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(
             save(Identity(), tmp_path / "m.pt"), [("x", "FP32", (-1,))], [("y", "FP32", (-1,))]
         )
@@ -143,7 +149,7 @@ def test_free_dimensions_take_any_size_and_zero(tmp_path: Path) -> None:
 
 
 def test_a_model_without_batch_dimension_gets_whole_shapes(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(
             save(Identity(), tmp_path / "m.pt"),
             [("x", "INT64", (2, 2))],
@@ -161,9 +167,7 @@ def packed(*texts: bytes) -> np.ndarray:
     return np.frombuffer(b"".join(len(t).to_bytes(4, "little") + t for t in texts), np.uint8)
 
 
-def run_strings(
-    executor: TorchScriptExecutor, raw: np.ndarray, shape: tuple[int, ...]
-) -> BatchResult:
+def run_strings(executor: Executor, raw: np.ndarray, shape: tuple[int, ...]) -> BatchResult:
     results: list[BatchResult] = []
     executor.submit(shape[0], [shape[1:]], [raw], lambda result, final: results.append(result))
     return results[0]
@@ -174,7 +178,7 @@ def strings_manifest(path: Path) -> VersionManifest:
 
 
 def test_bytes_become_a_list_of_str_and_back(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(strings_manifest(save(Upper(), tmp_path / "m.pt")))
+    executor = make(strings_manifest(save(Upper(), tmp_path / "m.pt")))
     result = run_strings(executor, packed(b"ab", b"", "é".encode()), (3, 1))
     assert result.error is None
     output = result.outputs[0]
@@ -185,14 +189,14 @@ def test_bytes_become_a_list_of_str_and_back(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_utf8_are_the_callers_mistake(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(strings_manifest(save(Upper(), tmp_path / "m.pt")))
+    executor = make(strings_manifest(save(Upper(), tmp_path / "m.pt")))
     error = run_strings(executor, packed(b"ok", b"\xff"), (2, 1)).error
     assert isinstance(error, InvalidRequest)
     assert "input 'x': element 1 is not UTF-8" in str(error)
 
 
 def test_a_model_that_raises_answers_its_reason_and_serves_on(tmp_path: Path) -> None:
-    executor = TorchScriptExecutor(
+    executor = make(
         manifest(save(Lookup(), tmp_path / "m.pt"), [("x", "INT64", ())], [("y", "FP32", (2,))])
     )
     error = run(executor, 2, [np.int64([0, 9])]).error
@@ -220,14 +224,14 @@ def test_a_model_that_breaks_its_declaration_is_not_loaded(
 ) -> None:
     path = save(module, tmp_path / "m.pt")
     with pytest.raises(LoadFailed, match=message):
-        TorchScriptExecutor(manifest(path, [("x", "FP32", (2,))], [output]))
+        make(manifest(path, [("x", "FP32", (2,))], [output]))
 
 
 def test_too_few_outputs_are_not_loaded(tmp_path: Path) -> None:
     path = save(Identity(), tmp_path / "m.pt")
     declared = manifest(path, [("x", "FP32", (2,))], [("y", "FP32", (2,)), ("z", "FP32", (2,))])
     with pytest.raises(LoadFailed, match="expected 2 outputs, got 1"):
-        TorchScriptExecutor(declared)
+        make(declared)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"PK\x05\x06" + bytes(18)])
@@ -235,7 +239,7 @@ def test_a_file_that_is_no_torchscript_is_not_loaded(tmp_path: Path, content: by
     path = tmp_path / "m.pt"
     path.write_bytes(content)
     with pytest.raises(LoadFailed, match=r"m\.pt"):
-        TorchScriptExecutor(manifest(path, [("x", "FP32", (2,))], [("y", "FP32", (2,))]))
+        make(manifest(path, [("x", "FP32", (2,))], [("y", "FP32", (2,))]))
 
 
 def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
@@ -251,5 +255,43 @@ def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     torch.save(Attack(), path)
     with pytest.raises(LoadFailed):
-        TorchScriptExecutor(manifest(path, [("x", "FP32", (2,))], [("y", "FP32", (2,))]))
+        make(manifest(path, [("x", "FP32", (2,))], [("y", "FP32", (2,))]))
     assert not marker.exists()
+
+
+def test_other_buffers_than_the_lent_ones_are_read_in_place(tmp_path: Path) -> None:
+    executor = make(
+        manifest(save(Identity(), tmp_path / "m.pt"), [("x", "FP32", (3,))], [("y", "FP32", (3,))])
+    )
+    shared = np.arange(6, dtype=np.float32).view(np.uint8)
+    results: list[BatchResult] = []
+    executor.submit(2, [(3,)], [shared], lambda result, final: results.append(result))
+    output = results[0].outputs[0].data
+    assert output.tobytes() == shared.tobytes()
+    assert np.shares_memory(output, shared)
+    lent = executor.allocate(2, [(3,)], [shared.nbytes])
+    assert not np.shares_memory(lent[0], shared)
+
+
+class Weight(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight
+
+
+def test_an_answer_that_is_a_weight_is_an_answer(tmp_path: Path) -> None:
+    declared = manifest(tmp_path / "none", [("x", "FP32", (1,))], [("y", "FP32", (2,))], rows_max=1)
+    executor = LocalExecutor(declared, Weight().forward)
+    assert run(executor, 1, [np.float32([[3]])]).outputs[0].data.view(np.float32).tolist() == [1, 1]
+
+
+def test_the_time_of_a_batch_is_measured(tmp_path: Path) -> None:
+    declared = manifest(
+        save(Identity(), tmp_path / "m.pt"), [("x", "FP32", (-1,))], [("y", "FP32", (-1,))]
+    )
+    measured = measure_us(make(declared), declared)
+    assert 0 < measured.row_us < 100_000
+    assert 0 < measured.batch_us < 100_000

@@ -1,0 +1,88 @@
+"""A worker process: `python -m kedge.app.worker FD PARENT`, started by `kedge serve`.
+
+Loads one model and runs its batches until the channel to its parent closes. Joins the executors
+with the worker's loop; what a model's code does here harms nobody but this process.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import pickle
+import socket
+import sys
+
+from kedge.core.errors import ServeError
+from kedge.core.ports import Executor
+from kedge.process.channel import Channel, ChannelClosed
+from kedge.process.child import end_with_parent
+from kedge.process.logs import FORMAT
+from kedge.workers.loop import WorkerLoop
+from kedge.workers.supervisor import WorkerJob
+
+log = logging.getLogger("kedge.workers")
+
+
+def main() -> int:
+    """Serve until the parent lets go; 1 if the model could not be loaded."""
+    fd, parent_pid = map(int, sys.argv[1:3])
+    end_with_parent(parent_pid)
+    logging.basicConfig(level=logging.INFO, format=FORMAT)
+    channel = Channel.inherited(fd)
+    try:
+        # From our own parent, which knows the job; nothing that a client or a model sent is in it.
+        job: WorkerJob = pickle.loads(channel.receive().blob)  # noqa: S301
+        executor, measured_us = _load(job)
+    except ChannelClosed:
+        return 0
+    except Exception as error:
+        is_ours = isinstance(error, ServeError)
+        if not is_ours:
+            log.exception("worker.load_failed")
+        channel.send("failed", {"reason": str(error) if is_ours else repr(error)})
+        return 1
+    # What exists now lives as long as the process: spare the collector from walking it again.
+    gc.collect()
+    gc.freeze()
+    channel.send("loaded", {"measured_us": measured_us})
+    _serve(channel, job, executor)
+    executor.close()
+    return 0
+
+
+def _load(job: WorkerJob) -> tuple[Executor, float]:
+    from kedge.executors.make import make_executor, measure_us  # noqa: PLC0415 - torch: 2 s
+
+    executor = make_executor(
+        job.manifest, job.device, allow_model_code=job.allow_model_code, state_dir=job.state_dir
+    )
+    return executor, measure_us(executor, job.manifest).batch_us
+
+
+def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:
+    manifest = job.manifest
+    loop = WorkerLoop(
+        executor,
+        manifest.schema,
+        manifest.batch.rows_max if manifest.batch.joins_requests else 1,
+    )
+
+    def on_channel() -> None:
+        try:
+            message = channel.receive()
+        except ChannelClosed:
+            loop.stop()
+            return
+        if message.kind == "attach":
+            loop.add_gateway(socket.socket(fileno=message.fds[0]))
+
+    loop.watch(channel.fileno(), on_channel)
+    loop.run()
+
+
+if __name__ == "__main__":
+    # Without the interpreter's farewell: a model's threads may hang, its memory is freed anyway.
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)
