@@ -36,10 +36,10 @@ class Endpoint:
     placement: str = "inline"
     serving: Mapping[str, Any] = field(default_factory=dict)
 
-    def document(self) -> str:
-        """The file's text: JSON, which is YAML too."""
+    def document(self, rows_max: int = 0) -> str:
+        """The file's text: JSON, which is YAML too. rows_max: another one than the interface's."""
         interface = self.interface
-        batching = {"max_batch_size": interface.rows_max}
+        batching = {"max_batch_size": rows_max or interface.rows_max}
         tensors = {"INPUT0": interface.input_dims, "OUTPUT0": interface.output_dims}
         given, answered = (
             [{"name": name, "datatype": interface.datatype, "shape": [-1, *dims]}]
@@ -67,12 +67,17 @@ def torchscript_endpoints(
     computing = [name for name in models if not MODELS[name].is_identity]
     for name in computing:
         np.save(folder / f"{name}.payload.npy", payload(name))
-    subprocess.run([sys.executable, str(TORCHSCRIPT), str(folder), *models], check=True)
+    make_torchscript(folder, models)
     for name in models:
         endpoint = Endpoint(name, f"{name}.pt", MODELS[name], placement)
         (folder / f"{name}.yaml").write_text(endpoint.document())
     answers = {name: np.load(folder / f"{name}.expected.npy") for name in computing}
     return {name: answers.get(name, payload(name)) for name in models}
+
+
+def make_torchscript(folder: Path, models: Sequence[str]) -> None:
+    """Writes FOLDER/MODEL.pt for each, in a process of its own: this one stays without torch."""
+    subprocess.run([sys.executable, str(TORCHSCRIPT), str(folder), *models], check=True)
 
 
 def start_kedge(endpoints: Path, folder: Path, *options: str) -> ServerProcess:

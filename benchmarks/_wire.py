@@ -51,6 +51,8 @@ MODELS = {
     "strings": Interface((4,), (4,), "BYTES"),
     "large": Interface((1_048_576,), (1,), rows_max=8),
     "slow": Interface((32,), (32,), rows_max=16),
+    "steady": Interface((32,), (8,)),
+    "row_8k": Interface((2048,), (2048,), rows_max=64),
 }
 
 

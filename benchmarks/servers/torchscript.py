@@ -1,12 +1,14 @@
 """Makes TorchScript models that Kedge serves. Usage: torchscript.py FOLDER MODEL...
 
-bench: a traced 32 -> 64 -> 64 -> 8 MLP. image, strings: the identity. large: the mean of 1,048,576
-numbers, 4 MiB a row. Writes FOLDER/MODEL.pt, and for `bench` and `large` FOLDER/MODEL.expected.npy,
-the answer to FOLDER/MODEL.payload.npy.
+bench: a traced 32 -> 64 -> 64 -> 8 MLP. steady: a deeper one of about 0.1 ms. image, row_8k,
+strings: the identity; NAME-copy: the same with an output of its own. large: the mean of 1,048,576
+numbers, 4 MiB a row. Writes FOLDER/MODEL.pt, and where the answer is not the input
+FOLDER/MODEL.expected.npy, the answer to FOLDER/MODEL.payload.npy.
 """
 
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,13 @@ class Identity(nn.Module):
         return rows
 
 
+class Copy(nn.Module):
+    """Its input, in memory of its own as any other model's answer."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.clone()
+
+
 class StringIdentity(nn.Module):
     """Its input; TorchScript knows strings as lists only."""
 
@@ -35,12 +44,13 @@ class StringIdentity(nn.Module):
         return rows
 
 
-def mlp() -> nn.Module:
-    """The same weights in every run."""
+def mlp(*sizes: int) -> nn.Module:
+    """Linear layers with ReLU between them; the same weights in every run."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8)
-    )
+    layers: list[nn.Module] = []
+    for given, answered in pairwise(sizes):
+        layers += [nn.Linear(given, answered), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).eval()
 
 
 def trace_and_answer(model: nn.Module, folder: Path, name: str) -> torch.jit.ScriptModule:
@@ -56,13 +66,15 @@ def main(folder: Path, names: list[str]) -> None:
     # TorchScript is deprecated in torch 2.13; it is what these servers are measured with.
     warnings.simplefilter("ignore", DeprecationWarning)
     make = {
-        "bench": lambda: trace_and_answer(mlp().eval(), folder, "bench"),
+        "bench": lambda: trace_and_answer(mlp(32, 64, 64, 8), folder, "bench"),
+        "steady": lambda: trace_and_answer(mlp(32, *[512] * 4, 8), folder, "steady"),
         "large": lambda: trace_and_answer(Mean().eval(), folder, "large"),
-        "image": lambda: torch.jit.script(Identity().eval()),
+        **dict.fromkeys(("image", "row_8k"), lambda: torch.jit.script(Identity().eval())),
         "strings": lambda: torch.jit.script(StringIdentity().eval()),
     }
     for name in names:
-        torch.jit.save(make[name](), str(folder / f"{name}.pt"))
+        model = torch.jit.script(Copy()) if name.endswith("-copy") else make[name]()
+        torch.jit.save(model, str(folder / f"{name}.pt"))
 
 
 if __name__ == "__main__":
