@@ -16,6 +16,7 @@ from kedge.control.gateway_process import GatewayProcess, OpenedVersion
 from kedge.core.errors import LoadFailed, ServeError
 from kedge.core.settings import INLINE_US_MAX, Placement
 from kedge.core.values import VersionManifest
+from kedge.workers.prober import Prober
 from kedge.workers.supervisor import WorkerGroup, WorkerJob
 
 log = logging.getLogger("kedge.app")
@@ -29,6 +30,7 @@ class Opener:
         self._allow_model_code = allow_model_code
         self._state_dir = state_dir
         self._measured = PlacementStore(state_dir)
+        self._prober = Prober()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._open: list[Opened] = []
@@ -41,19 +43,20 @@ class Opener:
             if refusal:
                 raise LoadFailed(f"{manifest.path}: placement inline: {refusal}")
             return self._open_inline(manifest)
-        if placement is Placement.WORKERS or refusal:
-            return self._open_workers(manifest)[0]
-        batch_us = self._measured.find(manifest)
-        if batch_us is not None:
-            fits = batch_us <= INLINE_US_MAX
-            return self._open_inline(manifest) if fits else self._open_workers(manifest)[0]
-        self._gateway.preload()
-        opened, batch_us = self._open_workers(manifest)
-        self._measured.keep(manifest, batch_us)
-        if batch_us > INLINE_US_MAX:
-            return opened
-        opened.close()
+        if placement is Placement.WORKERS or refusal or self._batch_us(manifest) > INLINE_US_MAX:
+            return self._open_workers(manifest)
         return self._open_inline(manifest)
+
+    def _batch_us(self, manifest: VersionManifest) -> float:
+        """How long a full batch takes, measured once per model and machine. Raises LoadFailed."""
+        known = self._measured.find(manifest)
+        if known is not None:
+            return known
+        self._gateway.preload()
+        job = WorkerJob(manifest, "cpu", self._allow_model_code, self._state_dir)
+        batch_us = self._prober.measure(job)
+        self._measured.keep(manifest, batch_us)
+        return batch_us
 
     def worker_lost(self, worker: int, hangs: bool) -> None:
         """The gateway lost a worker, or it runs a batch for too long: end it for good."""
@@ -74,7 +77,7 @@ class Opener:
         log.info("model.placed %s inline", manifest.ref)
         return self._opened(Opened(self, key, None))
 
-    def _open_workers(self, manifest: VersionManifest) -> tuple[Opened, float]:
+    def _open_workers(self, manifest: VersionManifest) -> Opened:
         key = self._key(manifest)
         jobs = [
             WorkerJob(manifest, device, self._allow_model_code, self._state_dir)
@@ -84,12 +87,12 @@ class Opener:
         self._gateway.open(key, OpenedVersion(manifest, inline=False, connect=group.connect))
         opened = self._opened(Opened(self, key, group))
         try:
-            batch_us = group.start()
+            group.start()
         except LoadFailed:
             opened.close()
             raise
-        log.info("model.placed %s workers=%d batch_us=%.0f", manifest.ref, len(jobs), batch_us)
-        return opened, batch_us
+        log.info("model.placed %s workers=%d", manifest.ref, len(jobs))
+        return opened
 
     def _opened(self, opened: Opened) -> Opened:
         with self._lock:
@@ -108,6 +111,7 @@ class Opener:
 
     def stop_workers(self) -> None:
         """End every worker process; the gateway is gone."""
+        self._prober.close()
         with self._lock:
             opened, self._open = self._open, []
         for one in opened:

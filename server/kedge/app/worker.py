@@ -15,7 +15,7 @@ import sys
 
 from kedge.core.errors import ServeError
 from kedge.core.ports import Executor
-from kedge.process.channel import Channel, ChannelClosed
+from kedge.process.channel import Channel, ChannelClosed, Message
 from kedge.process.child import end_with_parent
 from kedge.process.logs import FORMAT
 from kedge.workers.loop import WorkerLoop
@@ -25,39 +25,52 @@ log = logging.getLogger("kedge.workers")
 
 
 def main() -> int:
-    """Serve until the parent lets go; 1 if the model could not be loaded."""
+    """Measure models until one is to be served, serve it until the parent lets go; 1 if it could
+    not be loaded.
+    """
     fd, parent_pid = map(int, sys.argv[1:3])
     end_with_parent(parent_pid)
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     channel = Channel.inherited(fd)
     try:
-        # From our own parent, which knows the job; nothing that a client or a model sent is in it.
-        job: WorkerJob = pickle.loads(channel.receive().blob)  # noqa: S301
-        executor, measured_us = _load(job)
+        while (message := channel.receive()).kind == "measure":
+            _try(channel, _job_of(message), is_measured=True)
+        job = _job_of(message)
+        executor = _try(channel, job, is_measured=False)
+        if executor is None:
+            return 1
+        # What exists now lives as long as the process: spare the collector from walking it again.
+        gc.collect()
+        gc.freeze()
+        _serve(channel, job, executor)
     except ChannelClosed:
-        return 0
-    except Exception as error:
-        is_ours = isinstance(error, ServeError)
-        if not is_ours:
-            log.exception("worker.load_failed")
-        channel.send("failed", {"reason": str(error) if is_ours else repr(error)})
-        return 1
-    # What exists now lives as long as the process: spare the collector from walking it again.
-    gc.collect()
-    gc.freeze()
-    channel.send("loaded", {"measured_us": measured_us})
-    _serve(channel, job, executor)
-    executor.close()
+        pass  # the parent let go before there was anything to serve
     return 0
 
 
-def _load(job: WorkerJob) -> tuple[Executor, float]:
+def _job_of(message: Message) -> WorkerJob:
+    # From our own parent; nothing that a client or a model sent is in it.
+    job: WorkerJob = pickle.loads(message.blob)  # noqa: S301
+    return job
+
+
+def _try(channel: Channel, job: WorkerJob, *, is_measured: bool) -> Executor | None:
+    """Load a model and tell the parent how that went; None if it failed."""
     from kedge.executors.make import make_executor, measure_us  # noqa: PLC0415 - torch: 2 s
 
-    executor = make_executor(
-        job.manifest, job.device, allow_model_code=job.allow_model_code, state_dir=job.state_dir
-    )
-    return executor, measure_us(executor, job.manifest).batch_us
+    try:
+        executor = make_executor(
+            job.manifest, job.device, allow_model_code=job.allow_model_code, state_dir=job.state_dir
+        )
+        batch_us = measure_us(executor, job.manifest).batch_us if is_measured else 0.0
+    except Exception as error:
+        is_ours = isinstance(error, ServeError)
+        if not is_ours:
+            log.exception("worker.load_failed %s", job.manifest.ref)
+        channel.send("failed", {"reason": str(error) if is_ours else repr(error)})
+        return None
+    channel.send("loaded", {"measured_us": batch_us})
+    return executor
 
 
 def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:

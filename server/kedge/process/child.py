@@ -9,10 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 PR_SET_PDEATHSIG = 1
 # A process that was told to end may write its last lines; then it is killed.
 END_S_MAX = 5.0
+# All children are started by one thread that lives as long as this process: the kernel ends a child
+# that asked for it (`end_with_parent`) when the thread that started it ends.
+_starter = ThreadPoolExecutor(1, "start-child")
 
 
 def start_child(
@@ -21,19 +25,16 @@ def start_child(
     fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Run `python -m module arguments`; it inherits stderr and `fds`, and prints to stderr too.
-
-    Call it from a thread that lives as long as the child may: the kernel ends a child that asked
-    for it (`end_with_parent`) when the thread that started it ends.
-    """
-    return subprocess.Popen(  # noqa: S603 - our own module, our own arguments
+    """Run `python -m module arguments`; it inherits stderr and `fds`, and prints to stderr too."""
+    return _starter.submit(
+        subprocess.Popen,
         [sys.executable, "-m", module, *arguments],
         stdin=subprocess.DEVNULL,
         # stdout has the ready line and nothing else; what a model prints is no part of it.
         stdout=sys.stderr.fileno(),
         pass_fds=fds,
         env={**os.environ, **(environment or {})},
-    )
+    ).result()
 
 
 def end_child(process: subprocess.Popen[bytes], wait_s: float = END_S_MAX) -> int:

@@ -1,7 +1,6 @@
 """Starts the worker processes of one version and starts them again when they end.
 
-One thread per instance, which lives as long as its process: the kernel kills a worker when the
-thread that started it ends. Not here: what a worker does (`loop.py`) and who uses it (`pool.py`).
+One thread per instance. Not here: what a worker does (`loop.py`) and who uses it (`pool.py`).
 """
 
 from __future__ import annotations
@@ -62,8 +61,8 @@ class WorkerGroup:
     def __init__(self, jobs: Sequence[WorkerJob], events: WorkerEvents) -> None:
         self._instances = [_Instance(job, events) for job in jobs]
 
-    def start(self) -> float:
-        """Start all; the time of one batch in us as measured by the first, when all have loaded.
+    def start(self) -> None:
+        """Start all; returns when all have loaded.
 
         Raises LoadFailed with the reason of the first that could not; none runs then.
         """
@@ -71,11 +70,10 @@ class WorkerGroup:
             instance.thread.start()
         for instance in self._instances:
             instance.first_try_is_over.wait(LOAD_S_MAX + 2 * BACKOFF_S_MAX)
-        failed = [one.failure for one in self._instances if one.measured_us is None]
+        failed = [one.failure for one in self._instances if not one.has_ever_loaded]
         if failed:
             self.stop()
             raise failed[0] or LoadFailed("a worker took too long to load the model")
-        return self._instances[0].measured_us or 0.0
 
     def connect(self) -> None:
         """Give every worker that has loaded a new connection, for a gateway that has none yet."""
@@ -112,7 +110,7 @@ class _Instance:
         self._has_loaded = False
         self._lock = threading.Lock()
         self.process: Popen[bytes] | None = None
-        self.measured_us: float | None = None
+        self.has_ever_loaded = False
         self.failure: LoadFailed | None = None
         self.first_try_is_over = threading.Event()
         self.thread = threading.Thread(
@@ -146,7 +144,7 @@ class _Instance:
             self._channel = channel
             self._has_loaded = False
             self.process = start_child(
-                MODULE, [str(fd), str(os.getpid())], [fd], {"OMP_NUM_THREADS": _threads()}
+                MODULE, [str(fd), str(os.getpid())], [fd], worker_environment()
             )
         theirs.close()
         try:
@@ -179,7 +177,7 @@ class _Instance:
         if answer.kind != "loaded":
             raise LoadFailed(str(answer.fields.get("reason", "the worker gave no reason")))
         self.failure = None
-        self.measured_us = float(answer.fields["measured_us"])
+        self.has_ever_loaded = True
 
     def _serve(self, channel: Channel) -> None:
         """Connect the gateway, then wait until the process ends."""
@@ -216,8 +214,8 @@ class _Instance:
                     self._channel.close()
 
 
-def _threads() -> str:
+def worker_environment() -> dict[str, str]:
     """One thread per operator unless somebody chose: with two on two cores small models ran 20
     times slower, and several workers would fight for the cores.
     """
-    return os.environ.get("OMP_NUM_THREADS", "1")
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
