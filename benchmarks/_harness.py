@@ -7,10 +7,12 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -21,6 +23,20 @@ BENCHMARKS_PAGE = REPOSITORY / "benchmarks" / "README.md"
 PACKAGES = ("kedge", "pygrpc-native", "numba", "torch", "numpy", "grpcio", "protobuf")
 
 console = Console()
+
+
+class BenchmarkFailed(RuntimeError):
+    """A benchmark cannot go on; the first line of the message says why."""
+
+
+def run_benchmark(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with main's code; with 2 and the reason if it could not measure."""
+    try:
+        code = main()
+    except BenchmarkFailed as failure:
+        console.print(f"[red]cannot measure[/]: {failure}", highlight=False)
+        code = 2
+    sys.exit(code)
 
 
 def fingerprint() -> dict[str, Any]:

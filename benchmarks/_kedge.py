@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from _harness import REPOSITORY
-from _processes import ServerProcess, free_ports
+from _processes import ServerProcess, free_ports, run_program
 from _servers import Server, port_options, ready
 from _venvs import PeerAbsent
 from _wire import MODEL, MODELS, Interface, Rows, payload
@@ -77,7 +76,7 @@ def torchscript_endpoints(
 
 def make_torchscript(folder: Path, models: Sequence[str]) -> None:
     """Writes FOLDER/MODEL.pt for each, in a process of its own: this one stays without torch."""
-    subprocess.run([sys.executable, str(TORCHSCRIPT), str(folder), *models], check=True)
+    run_program([sys.executable, TORCHSCRIPT, folder, *models])
 
 
 def start_kedge(endpoints: Path, folder: Path, *options: str) -> ServerProcess:

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from _harness import BenchmarkFailed
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 15.0
@@ -18,7 +20,7 @@ STOP_TIMEOUT_S = 15.0
 GUARD = ("sh", "-c", 'read _; exec pkill -KILL -s "$1"', "guard")
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(BenchmarkFailed):
     """A server ended, or did not say that it is ready.
 
     The first line of the message says it all; after it comes the end of the server's log.
@@ -176,6 +178,22 @@ def ending_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_program(command: Sequence[str | Path]) -> None:
+    """Runs a program that prepares something; raises ServerFailed with its last lines."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        last = lines[-1] if lines else "nothing was printed"
+        text = "\n".join(lines[-12:])
+        raise ServerFailed(f"{command[1]} ended with code {done.returncode}: {last}\n{text}")
 
 
 def free_ports(count: int) -> list[int]:

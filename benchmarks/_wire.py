@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from _harness import BenchmarkFailed
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
@@ -41,7 +42,7 @@ class Interface:
 
     @property
     def is_identity(self) -> bool:
-        """Whether Kedge's model answers its input, too."""
+        """Whether Kedge's TorchScript model answers its input."""
         return self.input_dims == self.output_dims
 
 
@@ -50,13 +51,16 @@ MODELS = {
     "image": Interface((3, 224, 224), (3, 224, 224), rows_max=16),
     "strings": Interface((4,), (4,), "BYTES"),
     "large": Interface((1_048_576,), (1,), rows_max=8),
+    "hanging": Interface((1_048_576,), (1,), rows_max=8),
     "slow": Interface((32,), (32,), rows_max=16),
     "steady": Interface((32,), (8,)),
+    "heavy": Interface((32,), (32,), rows_max=1),
+    "spinning": Interface((32,), (32,), rows_max=1),
     "row_8k": Interface((2048,), (2048,), rows_max=64),
 }
 
 
-class WrongAnswer(RuntimeError):
+class WrongAnswer(BenchmarkFailed):
     """A server answered, but not with the values that its model gives."""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -29,6 +28,7 @@ from _harness import (
     keep_result,
     replace_block,
     result_row,
+    run_benchmark,
     show,
     write_block,
 )
@@ -240,4 +240,4 @@ def markdown(row: dict[str, Any], checks: list[Check]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

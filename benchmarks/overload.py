@@ -10,7 +10,6 @@ deadline, refusals in under 10 ms, memory flat.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,20 +25,20 @@ import numpy as np
 from _checks import Check, check_table, exit_code
 from _harness import (
     BENCHMARKS_PAGE,
+    BenchmarkFailed,
     console,
     how,
     keep_result,
     replace_block,
     result_row,
+    run_benchmark,
     show,
     write_block,
 )
 from _kedge import Endpoint, serve_endpoints, torchscript_endpoints
-from _load import LoadFailed
 from _openloop import NEVER_SENT, OK, REFUSALS, Outcome, open_loop, poisson
 from _processes import ending_on_signals
 from _servers import Server
-from _venvs import PeerAbsent
 from _wire import MODEL, MODELS, check_answer, infer_request, payload
 from peers import SERVERS, start_triton, write_triton_model
 
@@ -128,7 +127,7 @@ def main() -> int:
             own_folder.mkdir()
             try:
                 measured[name] = measure(name, own_folder, options)
-            except (PeerAbsent, LoadFailed) as failure:
+            except BenchmarkFailed as failure:
                 console.print(f"[red]{name}[/]: {failure}", highlight=False)
                 measured[name] = {"absent": str(failure)}
     checks = goals(measured.get("kedge", {}))
@@ -162,11 +161,12 @@ def parse_options() -> argparse.Namespace:
 
 def start_kedge(folder: Path) -> Server:
     """The slow model in a worker process, and an inline one to measure the client with."""
-    endpoints = folder / "endpoints"
-    (endpoints / SLOW).mkdir(parents=True)
-    copyfile(SERVERS / "sleeping.py", endpoints / SLOW / "model.py")
-    queue = {"queue": {"max_queued_requests": QUEUE_REQUESTS}}
-    endpoint = Endpoint(SLOW, SLOW, MODELS[SLOW], "workers", queue)
+    endpoints, program = folder / "endpoints", folder / "model.py"
+    endpoints.mkdir()
+    copyfile(SERVERS / "sleeping.py", program)
+    # As it is: a compiled one would have slept once, at its compilation.
+    serving = {"compile": "none", "queue": {"max_queued_requests": QUEUE_REQUESTS}}
+    endpoint = Endpoint(SLOW, str(program), MODELS[SLOW], "workers", serving)
     (endpoints / f"{SLOW}.yaml").write_text(endpoint.document())
     expected = {**torchscript_endpoints(endpoints, [MODEL]), SLOW: payload(SLOW)}
     return serve_endpoints(endpoints, folder, expected, "kedge", "--allow-model-code")
@@ -320,4 +320,4 @@ def _how(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -11,7 +11,6 @@ fewer requests/s than Triton at 1, 4 and 16 in flight. Strings, [1, 4] BYTES: no
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from _harness import (
     keep_result,
     replace_block,
     result_row,
+    run_benchmark,
     show,
     write_block,
 )
@@ -248,4 +248,4 @@ def write_tables(row: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -7,13 +7,12 @@ correctly. Expected: under 4 s, of which the import of torch takes about 2 s.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from _harness import console, keep_result, result_row
+from _harness import console, keep_result, result_row, run_benchmark
 from _kedge import READY_LINE, start_kedge, torchscript_endpoints
 from _processes import ending_on_signals
 from _servers import START_TIMEOUT_S
@@ -65,4 +64,4 @@ def start_once(endpoints: Path, folder: Path, expected: Rows) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)
