@@ -40,8 +40,10 @@ FRAME_BYTES_MAX = 16_384
 UNREAD_BYTES_MAX = 2**30
 BLOCKS_MAX = 10_000
 
-# gRPC's numbers; a stream that ends without one is UNKNOWN, as with every client.
-UNKNOWN = 2
+# gRPC's numbers; a stream that ends without one is UNKNOWN, and one that the server resets gets one
+# by the reset's code, or INTERNAL (gRPC over HTTP/2, "Errors").
+UNKNOWN, INTERNAL = 2, 13
+RESET_STATUSES = {7: 14, 8: 1, 11: 8, 12: 7}
 
 
 class Http2Failed(RuntimeError):
@@ -55,20 +57,20 @@ class Connection:
     how many calls may be open.
     """
 
-    def __init__(self, authority: str, message: bytes, timeout_ms: int) -> None:
+    def __init__(self, authority: str, message: bytes) -> None:
         body = grpc_frame(message)
         if len(body) > FRAME_BYTES_MAX:
             raise ValueError(f"a message fits into one frame, this one has {len(body)} bytes")
-        block = request_headers(authority, timeout_ms)
         self.out = bytearray(PREFACE)
         self.out += _settings(
             {HEADER_TABLE_SIZE: 0, ENABLE_PUSH: 0, INITIAL_WINDOW_SIZE: WINDOW_MAX}
         )
         self.out += _frame(WINDOW_UPDATE, 0, 0, STREAM.pack(WINDOW_MAX - WINDOW_FIRST))
         self.settled = False
-        self._head = _head(len(block), HEADERS, END_HEADERS)
-        self._middle = block + _head(len(body), DATA, END_STREAM)
+        self._authority = authority
         self._body = body
+        # By timeout: what goes before the stream's number and between its two places.
+        self._parts: dict[int, tuple[bytes, bytes]] = {}
         self._open: dict[int, int] = {}
         self._open_max = 0
         self._stream_next = 1
@@ -90,14 +92,19 @@ class Connection:
             and needed <= self._stream_window
         )
 
-    def call(self, token: int) -> None:
+    def call(self, token: int, timeout_ms: int) -> None:
         """Makes a call, known to the caller as token; only if can_call()."""
+        parts = self._parts.get(timeout_ms)
+        if parts is None:
+            block = request_headers(self._authority, timeout_ms)
+            middle = block + _head(len(self._body), DATA, END_STREAM)
+            parts = self._parts[timeout_ms] = (_head(len(block), HEADERS, END_HEADERS), middle)
         stream = self._stream_next
         self._stream_next = stream + 2
         self._open[stream] = token
         self._window -= len(self._body)
         number = STREAM.pack(stream)
-        self.out += b"".join((self._head, number, self._middle, number, self._body))
+        self.out += b"".join((parts[0], number, parts[1], number, self._body))
 
     def received(self, data: bytes) -> list[tuple[int, int]]:
         """Takes bytes from the server; token and gRPC status of each call that ended by them."""
@@ -159,7 +166,8 @@ class Connection:
     ) -> None:
         """The frames that are rare."""
         if kind == RST_STREAM:
-            self._end(stream, UNKNOWN, ended)
+            code = STREAM.unpack(body)[0]
+            self._end(stream, RESET_STATUSES.get(code, INTERNAL), ended)
         elif kind == SETTINGS and not flags & ACK:
             self._apply(body)
             self.out += _frame(SETTINGS, ACK, 0, b"")

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from itertools import cycle
+from math import ceil
 from select import select
 
 import numpy as np
@@ -92,8 +93,7 @@ class _Loop:
     def __init__(self, address: str, message: bytes, deadline_s: float, connections: int) -> None:
         self._address = address
         self._deadline_s = deadline_s
-        timeout_ms = max(1, round(deadline_s * 1000))
-        self._connections = [Connection(address, message, timeout_ms) for _ in range(connections)]
+        self._connections = [Connection(address, message) for _ in range(connections)]
         self._by_socket: dict[socket.socket, Connection] = {}
         self._turn = cycle(self._connections)
 
@@ -137,13 +137,14 @@ class _Loop:
                 position += 1
             while waiting:
                 token = waiting[0]
-                if due[token] + self._deadline_s < now:
+                left_s = due[token] + self._deadline_s - now
+                if left_s <= 0:
                     done_at[token] = now
                     ended += 1
                 elif (connection := self._free()) is not None:
                     sent_at[token] = now
                     status[token] = DEADLINE_EXCEEDED
-                    connection.call(token)
+                    connection.call(token, ceil(left_s * 1000))
                     given.append(token)
                 else:
                     break

@@ -18,17 +18,7 @@ from _report import (
     server_table,
 )
 
-MACHINE = {
-    "cpu": "Testprocessor",
-    "cpu_family": "1",
-    "cores": 2,
-    "memory_gib": 4,
-    "kernel": "6",
-    "python": "3.11",
-    "packages": {"torch": "2.13", "numba": "0.68"},
-    "commit": "abc",
-    "uncommitted": False,
-}
+from support.benchmark_machine import MACHINE
 
 
 def measures(cpu_us, p50_us=100.0):
