@@ -9,24 +9,40 @@ import itertools
 import logging
 import socket
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kedge.app.placement import PlacementStore, inline_refusal
 from kedge.control.gateway_process import GatewayProcess, OpenedVersion
 from kedge.core.errors import LoadFailed, ServeError
 from kedge.core.settings import INLINE_US_MAX, Placement
-from kedge.core.values import VersionManifest
+from kedge.core.values import ModelRef, VersionManifest
 from kedge.workers.prober import Prober
 from kedge.workers.supervisor import WorkerGroup, WorkerJob
 
 log = logging.getLogger("kedge.app")
 
+ReportHealth = Callable[[ModelRef, ServeError | None], None]
+
 
 class Opener:
-    """Opens versions in the gateway and starts the workers that they need."""
+    """Opens versions in the gateway and starts the workers that they need.
 
-    def __init__(self, gateway: GatewayProcess, *, allow_model_code: bool, state_dir: Path) -> None:
+    report_health(version, error or None): a version has no worker left that could be started, or
+    has one again; called from any thread.
+    """
+
+    def __init__(
+        self,
+        gateway: GatewayProcess,
+        report_health: ReportHealth,
+        *,
+        allow_model_code: bool,
+        state_dir: Path,
+    ) -> None:
         self._gateway = gateway
+        self._report_health = report_health
         self._allow_model_code = allow_model_code
         self._state_dir = state_dir
         self._measured = PlacementStore(state_dir)
@@ -83,7 +99,8 @@ class Opener:
             WorkerJob(manifest, device, self._allow_model_code, self._state_dir)
             for device in manifest.execution.devices
         ]
-        group = WorkerGroup(jobs, _Events(self._gateway, key))
+        report_health = partial(self._report_health, manifest.ref)
+        group = WorkerGroup(jobs, _Events(self._gateway, key, report_health))
         self._gateway.open(key, OpenedVersion(manifest, inline=False, connect=group.connect))
         opened = self._opened(Opened(self, key, group))
         try:
@@ -133,17 +150,24 @@ class Opened:
 
 
 class _Events:
-    """Implements `workers.supervisor.WorkerEvents`: passes what happens on to the gateway."""
+    """Implements `workers.supervisor.WorkerEvents`: passes what happens on to the gateway, and to
+    `report_health` that the version has no worker, or one again.
+    """
 
-    def __init__(self, gateway: GatewayProcess, key: str) -> None:
+    def __init__(
+        self, gateway: GatewayProcess, key: str, report_health: Callable[[ServeError | None], None]
+    ) -> None:
         self._gateway = gateway
         self._key = key
+        self._report_health = report_health
 
     def worker_loaded(self, worker: int, connection: socket.socket) -> None:
         self._gateway.attach(self._key, worker, connection)
+        self._report_health(None)
 
     def worker_ended(self, worker: int, how: str) -> None:
         self._gateway.worker_ended(self._key, worker, how)
 
     def no_worker(self, error: ServeError) -> None:
         self._gateway.no_worker(self._key, error)
+        self._report_health(error)

@@ -21,7 +21,7 @@ from kedge.control.rpc import COUNTED_METHODS, ControlRpc
 from kedge.core.errors import ServeError, Unavailable
 from kedge.core.settings import ServerSettings
 from kedge.core.sources import ModelSource
-from kedge.core.values import Catalog, Runtime, ServedVersion
+from kedge.core.values import Catalog, ModelRef, Runtime, ServedVersion
 from kedge.front.auth import load_access
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
@@ -62,6 +62,7 @@ class _Server:
         )
         self._opener = Opener(
             self._gateway,
+            self._report_health,
             allow_model_code=settings.allow_model_code,
             state_dir=settings.state_dir.absolute(),
         )
@@ -148,6 +149,9 @@ class _Server:
 
     def _worker_lost(self, worker: int, hangs: bool) -> None:
         self._opener.worker_lost(worker, hangs)
+
+    def _report_health(self, ref: ModelRef, error: ServeError | None) -> None:
+        self._registry.report_health(ref, error)
 
     def _handle_call(
         self,

@@ -90,10 +90,10 @@ class ControlRpc:
 
     def _model_ready(self, request: proto.ModelReadyRequest) -> Message:
         try:
-            find_version(self._control.catalog, request.name, request.version)
+            served = find_version(self._control.catalog, request.name, request.version)
         except UnknownModel:
             return proto.ModelReadyResponse(ready=False)
-        return proto.ModelReadyResponse(ready=True)
+        return proto.ModelReadyResponse(ready=self._control.is_serving(served.ref))
 
     def _health_check(self, request: proto.HealthCheckRequest) -> Message:
         status = proto.HealthCheckResponse.SERVING

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import ServeError
-from kedge.core.values import Catalog, IndexEntry, Runtime
+from kedge.core.values import Catalog, IndexEntry, ModelRef, Runtime
 
 Buffer = NDArray[np.uint8]
 
@@ -118,6 +118,7 @@ class ModelControl(Protocol):
     def catalog(self) -> Catalog[Runtime]: ...
     @property
     def ready(self) -> bool: ...
+    def is_serving(self, ref: ModelRef) -> bool: ...
     def index(self) -> Sequence[IndexEntry]: ...
     def load(
         self,

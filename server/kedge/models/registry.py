@@ -22,7 +22,7 @@ from kedge.core.errors import (
     Unavailable,
 )
 from kedge.core.sources import ModelSource
-from kedge.core.values import Catalog, IndexEntry, Runtime, ServedVersion
+from kedge.core.values import Catalog, IndexEntry, ModelRef, Runtime, ServedVersion, VersionState
 from kedge.models.loader import Change, Loader, OpenVersion
 from kedge.models.states import StateTable
 
@@ -103,6 +103,17 @@ class Registry:
             on_done(error)
             return
         self._submit(lambda: self._unload(name), on_done)
+
+    def is_serving(self, ref: ModelRef) -> bool:
+        """Whether requests for a version of the catalog are answered, and not all refused."""
+        return self._states.is_serving(ref)
+
+    def report_health(self, ref: ModelRef, error: ServeError | None) -> None:
+        """What runs a version is gone and cannot be started (`error`), or runs again (None)."""
+        if ref.version not in self.catalog.models.get(ref.name, {}):
+            return  # it is only being loaded, and the load says how that went
+        state = VersionState.READY if error is None else VersionState.UNAVAILABLE
+        self._states.mark(ref, state, str(error or ""))
 
     def _require_explicit(self) -> None:
         if not self._is_explicit:

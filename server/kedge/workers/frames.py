@@ -104,8 +104,8 @@ def _pack(numbers: Sequence[int]) -> bytes:
 def read_batch(data: bytes) -> BatchFrame:
     """Raises BadFrame."""
     numbers = _Numbers(data, BATCH)
-    slot, serial, rows, segment_bytes, inputs = numbers.take(5)
-    places = tuple(_input(numbers) for _ in range(inputs))
+    slot, serial, rows, segment_bytes = numbers.take(4)
+    places = tuple(_input(numbers) for _ in range(numbers.take_count()))
     numbers.end()
     return BatchFrame(slot, serial, rows, segment_bytes, places)
 
@@ -113,9 +113,9 @@ def read_batch(data: bytes) -> BatchFrame:
 def read_result(data: bytes) -> ResultFrame:
     """Raises BadFrame."""
     numbers = _Numbers(data, RESULT)
-    slot, serial, final, infer_ns, segment_bytes, outputs = numbers.take(6)
+    slot, serial, final, infer_ns, segment_bytes = numbers.take(5)
     places = []
-    for _ in range(outputs):
+    for _ in range(numbers.take_count()):
         segment, offset, nbytes, row_ends = numbers.take(4)
         if segment not in (IN_INPUT, IN_OUTPUT):
             raise BadFrame(f"an output lies in segment {segment}")
@@ -147,13 +147,19 @@ class _Numbers:
 
     def take(self, count: int) -> tuple[int, ...]:
         start, self._next = self._next, self._next + count
-        if count < 0 or self._next > len(self._numbers):
+        if self._next > len(self._numbers):
             raise BadFrame(f"{len(self._numbers)} numbers are too few")
         return self._numbers[start : self._next]
 
-    def take_dims(self) -> tuple[int, ...]:
+    def take_count(self) -> int:
+        """How many of something follow, each of which has a number or more."""
         (count,) = self.take(1)
-        return self.take(count)
+        if not 0 <= count <= len(self._numbers) - self._next:
+            raise BadFrame(f"{count} of something do not fit into {len(self._numbers)} numbers")
+        return count
+
+    def take_dims(self) -> tuple[int, ...]:
+        return self.take(self.take_count())
 
     def end(self) -> str:
         """The text; there are no more numbers."""

@@ -156,7 +156,8 @@ class Link:
     def receive(self, now_ns: int) -> list[Answer]:
         """Every answer that is there. Raises LinkBroken when there will be no more."""
         answers: list[Answer] = []
-        while True:
+        # One that is there for every batch at most; the last look would find nothing.
+        for _ in range(max(len(self.grants), 1)):
             try:
                 data, segment_fd = receive_frame(self._socket)
             except BlockingIOError:
@@ -172,6 +173,7 @@ class Link:
             except (BadFrame, BadSegment) as error:
                 raise LinkBroken(f"it sent no answer: {error}") from None
             self.progress_ns = now_ns
+        return answers
 
     def _answer(self, frame: ResultFrame, segment_fd: int | None) -> Answer:
         segment = Segment(segment_fd, frame.segment_bytes) if segment_fd is not None else None
