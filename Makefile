@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself; the machine needs Python 3.11+, make and a C compiler.
 #   make demo          train, serve and query the flight-delay models
 #   make test          ruff, mypy and the tests
+#   make bench         every benchmark, 35 minutes on a quiet machine; QUICK=1 for a fast look
 #   TORCH_INDEX=URL    where torch comes from (e.g. PyTorch's own CPU wheels), else pip's default
 PYTHON ?= python3
 VENV   := .venv
@@ -51,9 +52,7 @@ fuzz: $(VENV)/.dev
 # Needs Debian's nghttp2-client (h2load) and libb64-0d (perf_analyzer); each peer gets its own venv.
 bench: $(VENV)/.dev
 	@$(PIP) install -e '.[bench]'
-	$(BIN)/python benchmarks/serve.py --write-readme
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/all.py $(if $(QUICK),--quick,--write-readme)
 
 proto: $(VENV)/.dev
 	$(BIN)/python proto/compile.py
