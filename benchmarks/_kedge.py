@@ -25,8 +25,8 @@ TORCHSCRIPT = REPOSITORY / "benchmarks" / "servers" / "torchscript.py"
 class Endpoint:
     """One model as an endpoint file describes it. model: relative to the file's folder.
 
-    placement: `inline`, or `workers` for worker processes. serving: other keys of that section,
-    such as `queue`; they win over what the interface says.
+    placement: `inline`, `workers` for worker processes, or `auto`. serving: other keys of that
+    section, such as `queue`; they win over what the interface says.
     """
 
     name: str

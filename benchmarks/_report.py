@@ -130,17 +130,22 @@ def markdown(row: dict[str, Any]) -> str:
 
 def markdown_payloads(row: dict[str, Any]) -> str:
     """The other payloads of the same run: images with their goals, and strings."""
-    servers = row["servers"]
-    parts = [
-        "**[1, 3, 224, 224] FP32**, 602 KB in each direction. Growth is the highest of a round; "
-        f"what {max(IMAGE_IN_FLIGHT)} requests and answers hold is {IMAGE_MB_IN_FLIGHT:.0f} MB.",
-        payload_table(servers, "image"),
-        goal_table(row["image_goals"]),
-        "**[1, 4] BYTES**, four strings of 3 to 43 bytes.",
-        payload_table(servers, "strings"),
-        _how(row),
-    ]
-    return "\n\n".join(parts)
+    servers, measured = row["servers"], row["settings"]["payloads"]
+    parts = []
+    if "image" in measured:
+        parts += [
+            "**[1, 3, 224, 224] FP32**, 602 KB in each direction. Growth is the highest of a "
+            f"round; what {max(IMAGE_IN_FLIGHT)} requests and answers hold is "
+            f"{IMAGE_MB_IN_FLIGHT:.0f} MB.",
+            payload_table(servers, "image"),
+            goal_table(row["image_goals"]),
+        ]
+    if "strings" in measured:
+        parts += [
+            "**[1, 4] BYTES**, four strings of 3 to 43 bytes.",
+            payload_table(servers, "strings"),
+        ]
+    return "\n\n".join([*parts, _how(row)])
 
 
 def _how(row: dict[str, Any]) -> str:

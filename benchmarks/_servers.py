@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from _processes import ServerProcess
 from _wire import Rows, success_count
 
 START_TIMEOUT_S = 60.0
+SETTLE_S = 0.05
+SETTLE_S_MAX = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ class Server:
             return success_count(self.address, model)
         assert self.metrics is not None
         return int(metric_sum(self.metrics, self.success_metric, model=model))
+
+    def settled_successes(self, model: str) -> int:
+        """successes() once it stands still: calls that a load's end cut off are answered later."""
+        deadline_s = time.monotonic() + SETTLE_S_MAX
+        before, now = -1, self.successes(model)
+        while now != before and time.monotonic() < deadline_s:
+            time.sleep(SETTLE_S)
+            before, now = now, self.successes(model)
+        return now
 
 
 def ready(process: ServerProcess, pattern: str) -> tuple[str, ...]:

@@ -80,16 +80,17 @@ def main() -> int:
         replace_block(BENCHMARKS_PAGE.read_text(), "payloads", "")
     with ending_on_signals(), tempfile.TemporaryDirectory(prefix="kedge-") as folder:
         servers = compare(options, Path(folder))
+    settings = {name: getattr(options, name) for name in ("rounds", "seconds", "payloads")}
     measured = {
-        "settings": {"rounds": options.rounds, "seconds": options.seconds},
+        "settings": settings,
         "load_tool": h2load_version(),
         "servers": servers,
         "goals": goal_rows(servers, GOALS),
         "image_goals": goal_rows(servers, IMAGE_GOALS),
     }
     row = result_row("serve", measured)
-    show(markdown(row))
-    show(markdown_payloads(row))
+    for report in reports(row).values():
+        show(report)
     keep_result(row, options.quick)
     if options.write_readme:
         write_tables(row)
@@ -213,9 +214,11 @@ def _one_load(
     server: Server, model: str, message: bytes, in_flight: int, seconds: float
 ) -> dict[str, float]:
     """One h2load run with the server's CPU time; raises LoadFailed if a gRPC status was not OK."""
-    cpu_s, successes = server.cpu_s(), server.successes(model)
+    successes = server.settled_successes(model)
+    cpu_s = server.cpu_s()
     load = h2load(server.address, message, in_flight, seconds)
-    cpu_s, successes = server.cpu_s() - cpu_s, server.successes(model) - successes
+    successes = server.settled_successes(model) - successes
+    cpu_s = server.cpu_s() - cpu_s
     # Calls in flight when the time is up are answered by the server, but not awaited by h2load.
     if not load.requests <= successes <= load.requests + in_flight:
         raise LoadFailed(f"{load.requests} HTTP answers, but {successes} gRPC successes")
@@ -239,12 +242,24 @@ def _perf_analyzer_venv() -> Path | None:
         return None
 
 
+def reports(row: dict[str, Any]) -> dict[str, str]:
+    """By the name of its block: the short table, and that of the other payloads, if measured."""
+    measured = row["settings"]["payloads"]
+    found = {"serve": markdown(row)} if MODEL in measured else {}
+    if set(measured) != {MODEL}:
+        found["payloads"] = markdown_payloads(row)
+    return found
+
+
 def write_tables(row: dict[str, Any]) -> None:
     """The short table and the plot into README.md, the other payloads into the benchmarks' page."""
-    plot(row, REPOSITORY / FIGURE)
-    table = f"{markdown(row)}\n\n![Server CPU, throughput and latency]({FIGURE})"
-    write_block(README, "serve", table)
-    write_block(BENCHMARKS_PAGE, "payloads", markdown_payloads(row))
+    found = reports(row)
+    if "serve" in found:
+        plot(row, REPOSITORY / FIGURE)
+        table = f"{found['serve']}\n\n![Server CPU, throughput and latency]({FIGURE})"
+        write_block(README, "serve", table)
+    if "payloads" in found:
+        write_block(BENCHMARKS_PAGE, "payloads", found["payloads"])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def main() -> int:
     with ending_on_signals(), tempfile.TemporaryDirectory(prefix="kedge-") as folder:
         endpoints = Path(folder, "endpoints")
         endpoints.mkdir()
-        expected = torchscript_endpoints(endpoints, [MODEL])[MODEL]
+        expected = torchscript_endpoints(endpoints, [MODEL], "auto")[MODEL]
         # The first start compiles what the kernels' cache does not have yet.
         first_s = start_once(endpoints, Path(folder), expected)
         console.print(f"first start, not counted: {first_s:.2f} s")

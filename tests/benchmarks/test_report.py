@@ -125,7 +125,7 @@ def test_payload_table_shows_the_largest_growth_of_the_rounds_and_the_medians_of
 def test_report_of_payloads_has_a_table_each_and_the_image_goals(servers):
     row = {
         "date": "2024-05-06",
-        "settings": {"rounds": 1, "seconds": 1.0},
+        "settings": {"rounds": 1, "seconds": 1.0, "payloads": ["image", "strings"]},
         "load_tool": "h2load",
         "servers": servers,
         "image_goals": goal_rows(servers, IMAGE_GOALS),
@@ -134,6 +134,8 @@ def test_report_of_payloads_has_a_table_each_and_the_image_goals(servers):
     report = markdown_payloads(row)
     assert report.count("| Kedge | ") == 2
     assert "requests/s, 16 in flight, inline, to Triton | ≥ 1 | 4.000 |" in report
+    row["settings"]["payloads"] = ["strings"]
+    assert "FP32" not in markdown_payloads(row)
 
 
 def test_report_says_when_how_and_on_which_machine(servers):
