@@ -65,11 +65,28 @@ def test_the_endpoint_that_the_tests_vary_is_right() -> None:
         ('"1": {', '"one": {', "versions.one", "expected a version number from 1"),
         ("models/1.pt", "models:/fraud@champion", "versions.1.model", f"a URL is {NOT_YET}"),
         ("models/1.pt", "s3://bucket/1.pt", "versions.1.model", f"a URL is {NOT_YET}"),
-        ("models/1.pt", "models/1.onnx", "versions.1.model", "expected a TorchScript file"),
+        ("models/1.pt", "models/1.onnx", "versions.1.model", "expected a model file"),
         ("{model: models/1.pt}", "models/1.pt", "versions.1", "expected a mapping of keys"),
         ("serving:", "rollout: {}\nserving:", "rollout", NOT_YET),
         ("serving:", "serving:\n  routing: {}", "serving.routing", NOT_YET),
-        ("max_batch_size: 8", "buckets: [1]", "serving.batching.buckets", NOT_YET),
+        ("serving:", "serving:\n  placemnt: inline", "serving.placemnt", "mean 'placement'?"),
+        ("max_batch_size: 8", "buckets: [65]", "buckets[0]", "at most max_batch_size 64"),
+        ("max_batch_size: 8", "buckets: [0]", "buckets[0]", "at least 1"),
+        ("serving:", "serving:\n  placement: gpu", "serving.placement", "expected 'auto'"),
+        ("serving:", "serving:\n  device: gpu", "serving.device", "expected cpu, cuda:N, or a"),
+        ("serving:", "serving:\n  device: [cpu, 1]", "serving.device", "or a list of these, got 1"),
+        ("serving:", "serving:\n  device: []", "serving.device", "at least one device"),
+        ("serving:", "serving:\n  instances: 0", "serving.instances", "at least 1, got 0"),
+        ("serving:", "serving:\n  compile: fast", "serving.compile", "expected 'auto'"),
+        ("serving:", "serving:\n  execute_timeout: 0ms", "execute_timeout", "more than 0"),
+        ("serving:", "serving:\n  execute_timeout: 5", "execute_timeout", "a duration such as"),
+        ("serving:", "serving:\n  device_memory: 5", "device_memory", "a size in bytes such as"),
+        (
+            "{model: models/1.pt}",
+            "{model: m, format: onnx}",
+            "versions.1.format",
+            "expected 'auto'",
+        ),
         ("max_batch_size: 8", "max_batch_size: -1", "serving.batching.max_batch_size", "least 0"),
         ("max_batch_size: 8", "max_batch_size: 7", "preferred_batch_size[0]", "at most max_batch"),
         ("delay: 2ms", "delay: 2", "serving.batching.max_queue_delay", "a duration such as 2ms"),
@@ -87,7 +104,8 @@ def test_a_mistake_is_reported_with_line_key_and_remedy(
     (problem,) = (problem for problem in found if problem.split(": ")[1].endswith(key))
     place, _, rest = problem.partition(": ")
     # Where the changed text is, but for a key that stands in a new line of its own.
-    assert place == f"e.yaml:{line_of(old) + new.count(chr(10)) * ('routing' in new)}"
+    below = new.count("\n") if "serving:\n" in new else 0
+    assert place == f"e.yaml:{line_of(old) + below}"
     assert rest.partition(": ")[0].endswith(key)
     assert message in rest
 
@@ -143,3 +161,22 @@ def test_any_value_anywhere_is_accepted_or_refused_as_a_configuration(
     text = yaml.safe_dump({**yaml.safe_load(ENDPOINT), key: value}).encode()
     with suppress(ConfigError):
         assert isinstance(check(parse_document(text, "e.yaml")), EndpointFile)
+
+
+def test_placement_inline_is_one_instance_on_the_cpu() -> None:
+    inline = "serving:\n  placement: inline\n"
+    assert check(parse_document(changed("serving:\n", inline).encode(), "e.yaml"))
+    for more, message in (
+        ("device: cuda:1", "serving.device: placement inline runs on the CPU only"),
+        ("instances: 2", "serving.instances: placement inline runs one instance, got 2"),
+    ):
+        (problem,) = problems(changed("serving:\n", f"{inline}  {more}\n"))
+        assert message in problem
+
+
+def test_any_name_will_do_for_a_format_that_is_given() -> None:
+    text = changed("{model: models/1.pt}", "{model: models/1.bin, format: torchscript}")
+    assert check(parse_document(text.encode(), "e.yaml"))
+    for name in ("folder", "folder/", "v1.2/", "a.pt2", "model.py"):
+        assert check(parse_document(changed("models/1.pt", name).encode(), "e.yaml"))
+    assert "expected a model file" in problems(changed("models/1.pt", "v1.2"))[0]

@@ -14,7 +14,7 @@ from kedge.core.ports import BatchResult, Executor
 from kedge.core.values import VersionManifest
 from kedge.executors.local import LocalExecutor
 from kedge.executors.make import make_executor, measure_us
-from kedge.executors.tensors import TORCH_DTYPES
+from kedge.executors.tensors import TORCH_DTYPES, last_line
 from support.torchscript import manifest, save
 
 
@@ -295,3 +295,9 @@ def test_the_time_of_a_batch_is_measured(tmp_path: Path) -> None:
     measured = measure_us(make(declared), declared)
     assert 0 < measured.row_us < 100_000
     assert 0 < measured.batch_us < 100_000
+
+
+def test_the_reason_is_found_before_the_frames_of_cpp() -> None:
+    error = RuntimeError("no such size\nException raised from f at g.cpp:1\nframe #0: h\n")
+    assert last_line(error) == "no such size"
+    assert last_line(ValueError()) == "ValueError"

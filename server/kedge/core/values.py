@@ -77,7 +77,8 @@ class ModelFormat(Enum):
 class VersionManifest:
     """All that must be known to load and serve one version; immutable.
 
-    path: the model file; of a Python model its `model.py`. config: the completed Triton
+    path: the model file; of a Python model its `model.py`. format: as declared, which the file must
+    be, or else guessed from its name, and found out when it is loaded. config: the completed Triton
     ModelConfig, serialized, as ModelConfig answers it. labels: per output name, the lines of its
     label file. warnings: what was accepted but does nothing here, for `doctor` and the log.
     """
@@ -90,6 +91,7 @@ class VersionManifest:
     queue: QueueLimits
     config: bytes
     format: ModelFormat = ModelFormat.TORCHSCRIPT
+    is_format_declared: bool = False
     execution: ExecutionLimits = field(default_factory=ExecutionLimits)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

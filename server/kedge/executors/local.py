@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from kedge.core.errors import LoadFailed, ModelFailed, ServeError
 from kedge.core.ports import BatchResult, Buffer, OnResult
 from kedge.core.values import VersionManifest
 from kedge.executors.tensors import (
+    Forward,
     OutputReader,
     input_tensors,
     is_fixed,
@@ -29,8 +30,6 @@ from kedge.executors.tensors import (
 # TorchScript specializes a graph in its first two runs; the third is as fast as all later ones.
 WARMUP_RUNS = 3
 _of_thread = threading.local()
-
-Forward = Callable[..., object]
 
 
 class LocalExecutor:

@@ -6,7 +6,7 @@ the declaration. Not here: who lends the buffers and who runs the module (`local
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -33,6 +33,8 @@ TORCH_DTYPES = {
     "FP64": torch.float64,
     "BF16": torch.bfloat16,
 }
+# A model as a function of its inputs, in the schema's order.
+Forward = Callable[..., object]
 
 
 def input_tensors(
@@ -82,6 +84,43 @@ def zero_inputs(schema: ModelSchema, rows: int) -> tuple[list[tuple[int, ...]], 
         for spec, row in zip(schema.inputs, dims, strict=True)
     ]
     return dims, inputs
+
+
+def random_inputs(schema: ModelSchema, rows: int, free_size: int) -> list[torch.Tensor]:
+    """The same random batch at every call: normal numbers, and for other types 0 and 1, which are
+    legal in every table. free_size: of dimensions that may have any. Not for BYTES.
+    """
+    generator = torch.Generator().manual_seed(rows)
+    batch_dims = (rows,) if schema.batched else ()
+    return [
+        random_tensor(
+            (*batch_dims, *(dim if dim >= 0 else free_size for dim in spec.dims)),
+            TORCH_DTYPES[spec.datatype.name],
+            generator,
+        )
+        for spec in schema.inputs
+    ]
+
+
+def random_tensor(
+    shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
+) -> torch.Tensor:
+    """Normal numbers, or 0 and 1 of a type without fractions."""
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)
+
+
+def tensors_of(answer: object) -> Iterator[torch.Tensor]:
+    """The tensors of a module's answer, in its order."""
+    if isinstance(answer, torch.Tensor):
+        yield answer
+    elif isinstance(answer, Mapping):
+        for value in answer.values():
+            yield from tensors_of(value)
+    elif isinstance(answer, (tuple, list)):
+        for value in answer:
+            yield from tensors_of(value)
 
 
 class OutputReader:
@@ -169,7 +208,10 @@ def _as_sequence(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object
     return (answer,)
 
 
-def last_line(error: Exception) -> str:
-    """The reason in an error of torch: TorchScript puts its traceback first, the reason last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def last_line(error: BaseException) -> str:
+    """The reason in an error of torch: TorchScript puts its traceback before it, C++ its frames
+    behind it.
+    """
+    text = str(error).partition("Exception raised from")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

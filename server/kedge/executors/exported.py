@@ -1,0 +1,180 @@
+"""torch.export files (`.pt2` of `torch.export.save`): a module from a checked copy.
+
+torch's own loader unpickles sample inputs, custom objects and tensors that say so, and falls back
+to formats that are pickled whole. It never sees the file: it gets a new archive in memory, which
+has the raw weights and the checked graph, and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.export.passes import move_to_device_pass
+from torch.export.pt2_archive._package import load_pt2
+from torch.utils._pytree import treespec_dumps
+
+from kedge.core.errors import LoadFailed
+from kedge.core.values import ModelSchema
+from kedge.executors.archive import open_archive, read_entry
+from kedge.executors.inputs import SIZE_MAX, InputBounds, check_inputs
+from kedge.executors.program import sanitized_payloads, sanitized_program
+from kedge.executors.rows import at_sizes
+from kedge.executors.tensors import Forward
+from kedge.executors.trees import argument_order
+
+# torch.export.save names a single program so, and torch.export.load takes no other.
+MODEL = "model"
+GRAPH = f"models/{MODEL}.json"
+WEIGHTS = "data/weights/"
+CONSTANTS = "data/constants/"
+ARCHIVE_VERSION = b"0"
+
+
+class Program(NamedTuple):
+    """An exported program. module: runs it without guards, which the file's author wrote and torch
+    would compile. bounds: what its inputs must be instead, in its own order.
+    """
+
+    exported: torch.export.ExportedProgram
+    module: torch.nn.Module
+    bounds: tuple[InputBounds, ...]
+
+    @property
+    def keywords(self) -> Sequence[str]:
+        """Names of the inputs that the program takes by keyword, which are its last ones."""
+        in_spec = self.exported.call_spec.in_spec
+        keywords = in_spec.children()[1] if in_spec.num_children == 2 else None
+        names: Sequence[str] = (keywords.context or ()) if keywords is not None else ()
+        return names
+
+    def order(self, schema: ModelSchema) -> list[int]:
+        """For each input of the program, which of the schema it is. Raises LoadFailed."""
+        return argument_order(treespec_dumps(self.exported.call_spec.in_spec), schema)
+
+
+def load_exported(path: Path, device: str = "cpu") -> Program:
+    """The program on `device`. Raises LoadFailed with the entry that is refused, or what torch
+    raises.
+    """
+    copy = sanitized_copy(path)
+    with warnings.catch_warnings(), torch.inference_mode(False):
+        warnings.simplefilter("ignore")
+        # What torch.export.load calls first, before it hides the reason and tries pickled formats.
+        exported = load_pt2(copy).exported_programs[MODEL]
+        if device != "cpu":
+            exported = move_to_device_pass(exported, device)
+        module = exported.module()
+    return Program(exported, module, _bounds(exported))
+
+
+def program_call(program: Program) -> Forward:
+    """The program itself as a function of its inputs, all by position."""
+    call, names = program.module.forward, program.keywords
+    if not names:
+        return call
+
+    def by_keyword(*inputs: object) -> object:
+        positional = len(inputs) - len(names)
+        return call(*inputs[:positional], **dict(zip(names, inputs[positional:], strict=True)))
+
+    return by_keyword
+
+
+def exported_forward(program: Program, schema: ModelSchema, call: Forward) -> Forward:
+    """`call`, which runs the program, as a function of the schema's inputs, checked, for batches of
+    any number of rows. Raises LoadFailed if the declared inputs are not the program's.
+    """
+    order, bounds = program.order(schema), program.bounds
+
+    def forward(*inputs: Any) -> object:
+        arguments = [inputs[i] for i in order]
+        check_inputs(bounds, arguments)
+        return call(*arguments)
+
+    if not schema.batched:
+        return forward
+    batches = {bound.dims[0] for bound in bounds if bound.dims}
+    if len(batches) != 1:
+        raise LoadFailed(f"the inputs have different first dimensions: {sorted(batches)}")
+    ((least, most),) = batches
+    least = max(least, 1)
+    return at_sizes(forward, range(least, min(most, max(schema.rows_max, least)) + 1))
+
+
+def _bounds(exported: torch.export.ExportedProgram) -> tuple[InputBounds, ...]:
+    """What the program was exported for, by input."""
+    nodes = {node.name: node for node in exported.graph.nodes if node.op == "placeholder"}
+    bounds = []
+    for name in exported.graph_signature.user_inputs:
+        value = nodes[str(name)].meta.get("val") if isinstance(name, str) else None
+        if not isinstance(value, torch.Tensor):
+            raise LoadFailed(f"input '{name}': expected a tensor, the program takes {value!r}")
+        dims = tuple(_range(exported, size) for size in value.shape)
+        bounds.append(InputBounds(str(name), value.dtype, dims))
+    return tuple(bounds)
+
+
+def _range(exported: torch.export.ExportedProgram, size: int | torch.SymInt) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    found = exported.range_constraints.get(size.node.expr)
+    if found is None:
+        return 0, SIZE_MAX
+    # Bounds of sympy: an infinite one is no integer.
+    most = int(found.upper) if getattr(found.upper, "is_Integer", False) else SIZE_MAX
+    return max(int(found.lower), 0), min(most, SIZE_MAX)
+
+
+def sanitized_copy(path: Path) -> io.BytesIO:
+    """A new archive in memory with the raw weights and the checked graph of `path`."""
+    with open_archive(path) as archive:
+        root = archive.infolist()[0].filename.partition("/")[0]
+        names = {name.removeprefix(f"{root}/") for name in archive.namelist()}
+        _check_names(path, names)
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as target:
+
+            def put(name: str, content: bytes) -> None:
+                target.writestr(f"{root}/{name}", content)
+
+            def read(name: str) -> bytes:
+                return read_entry(archive, f"{root}/{name}")
+
+            put("archive_format", b"pt2")
+            put("archive_version", ARCHIVE_VERSION)
+            put("byteorder", b"little")
+            put(".data/version", b"6\n")
+            put(f"data/sample_inputs/{MODEL}.pt", b"")
+            put(GRAPH, sanitized_program(read(GRAPH), f"{path}: entry '{GRAPH}'"))
+            for folder, kind in ((WEIGHTS, "weights"), (CONSTANTS, "constants")):
+                config = f"{folder}{MODEL}_{kind}_config.json"
+                where = f"{path}: entry '{config}'"
+                content, entries = sanitized_payloads(read(config), folder, where)
+                put(config, content)
+                for entry in sorted(entries):
+                    if folder + entry not in names:
+                        raise LoadFailed(f"{path}: there is no entry '{folder}{entry}'")
+                    source = archive.getinfo(f"{root}/{folder}{entry}")
+                    put(folder + entry, read_entry(archive, source.filename, source.file_size))
+    copy.seek(0)
+    return copy
+
+
+def _check_names(path: Path, names: set[str]) -> None:
+    for name in sorted(names):
+        legacy = name in (f"{WEIGHTS}{MODEL}.pt", f"{CONSTANTS}{MODEL}.pt")
+        custom = name.startswith((f"{CONSTANTS}custom_obj_", f"{CONSTANTS}opaque_obj_"))
+        if legacy or custom:
+            raise LoadFailed(
+                f"{path}: entry '{name}': a pickled object, which is never loaded; save the model "
+                "anew with torch.export.save, without custom objects"
+            )
+    models = sorted(name for name in names if name.startswith("models/"))
+    if models != [GRAPH]:
+        raise LoadFailed(f"{path}: expected one program, '{GRAPH}', got {models[:5]}")
