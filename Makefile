@@ -2,6 +2,7 @@
 #   make demo          train, serve and query the flight-delay models
 #   make test          ruff, mypy and the tests
 #   make bench         every benchmark, 35 minutes on a quiet machine; QUICK=1 for a fast look
+#   make bench-gpu     how much of an NVIDIA GPU's bare speed is served
 #   TORCH_INDEX=URL    where torch comes from (e.g. PyTorch's own CPU wheels), else pip's default
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +11,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test test-slow lint bench fuzz proto clean
+.PHONY: help demo test test-slow lint bench bench-gpu fuzz proto clean
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | cut -c5-
 
@@ -53,6 +54,11 @@ fuzz: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(PIP) install -e '.[bench]'
 	$(BIN)/python benchmarks/all.py $(if $(QUICK),--quick,--write-readme)
+
+# Needs an NVIDIA GPU and a torch built for CUDA; exits with 3 without.
+bench-gpu: $(VENV)/.torch
+	@$(PIP) install -e .
+	$(BIN)/python benchmarks/gpu.py
 
 proto: $(VENV)/.dev
 	$(BIN)/python proto/compile.py

@@ -20,7 +20,7 @@ from rich.table import Table
 
 FOLDER = Path(__file__).resolve().parent
 # The comparison first: it is the most sensitive to a machine that got warm.
-BENCHMARKS = ("serve", "startup", "hop", "isolation", "overload", "memory")
+BENCHMARKS = ("serve", "fronts", "startup", "hop", "isolation", "overload", "memory")
 WITHOUT_TABLE = frozenset({"startup"})
 VERDICTS = {0: "[green]all goals reached[/]", 1: "[red]a goal was missed[/]"}
 NOT_MEASURED = "[yellow]not measured[/]"

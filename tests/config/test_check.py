@@ -63,8 +63,11 @@ def test_the_endpoint_that_the_tests_vary_is_right() -> None:
         ('"1": {', '"0": {', "versions.0", "expected a version number from 1"),
         ('"1": {', '"01": {', "versions.01", "expected a version number from 1"),
         ('"1": {', '"one": {', "versions.one", "expected a version number from 1"),
-        ("models/1.pt", "models:/fraud@champion", "versions.1.model", f"a URL is {NOT_YET}"),
-        ("models/1.pt", "s3://bucket/1.pt", "versions.1.model", f"a URL is {NOT_YET}"),
+        ("models/1.pt", "models:/fraud@champion", "versions.1.model", f"registry is {NOT_YET}"),
+        ("models/1.pt", "ftp://host/1.pt", "versions.1.model", "a URL of http, https, s3"),
+        ("models/1.pt", "s3://bucket", "versions.1.model", "s3://bucket names no file"),
+        ("models/1.pt", "https://u:pw@h/1.onnx", "versions.1.model", "expected a model file"),
+        ("{model: models/1.pt}", "{model: a.pt, sha256: abc}", "versions.1.sha256", "64 digits"),
         ("models/1.pt", "models/1.onnx", "versions.1.model", "expected a model file"),
         ("{model: models/1.pt}", "models/1.pt", "versions.1", "expected a mapping of keys"),
         ("serving:", "rollout: {}\nserving:", "rollout", NOT_YET),
@@ -141,6 +144,53 @@ def test_a_model_without_batch_dimension_starts_no_shape_with_minus_one() -> Non
 def test_max_batch_size_0_lets_unbatched_shapes_start_with_any_size() -> None:
     text = ENDPOINT.replace("max_batch_size: 8", "max_batch_size: 0").replace("[8, 4]", "[]")
     assert check(parse_document(text.replace("[-1, 3]", "[4, 3]").encode(), "e.yaml"))
+
+
+TOKENS = """\
+apiVersion: kedge/v1
+kind: Endpoint
+name: tokens
+inputs:
+  - {name: ids, datatype: INT64, shape: [-1, -1]}
+  - {name: mask, datatype: INT64, shape: [-1, -1]}
+outputs:
+  - {name: y, datatype: FP32, shape: [-1, -1, 4]}
+versions: {"1": {model: m.pt}}
+serving: {batching: {length_buckets: [32, 64]}}
+"""
+
+
+def test_length_buckets_are_right_for_tokens() -> None:
+    endpoint = check(parse_document(TOKENS.encode(), "e.yaml"))
+    assert endpoint.serving.batching.length_buckets == [32, 64]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "message"),
+    [
+        ("[32, 64]", "[64, 32]", "length_buckets[1]", "ascending order, got 32 after 64"),
+        ("[32, 64]", "[64, 64]", "length_buckets[1]", "ascending order, got 64 after 64"),
+        ("[32, 64]", "[0]", "length_buckets[0]", "expected at least 1, got 0"),
+        ("[32, 64]", "[2147483647]", "outputs[0].shape", "elements in one row of the largest"),
+        ("{length", "{max_batch_size: 0, length", "length_buckets", "needs a batch dimension"),
+        ("INT64, shape: [-1, -1]", "BYTES, shape: [-1, -1]", "inputs[0].datatype", "be padded"),
+        ("FP32, shape: [-1, -1, 4]", "BYTES, shape: [-1, 4]", "outputs[0].datatype", "be padded"),
+        ("ids, datatype: INT64, shape: [-1, -1]", "ids, datatype: INT64, shape: [-1, -1, -1]",
+         "inputs[0].shape", "expected at most one dimension of any size"),
+        ("shape: [-1, -1]", "shape: [-1, 8]", "length_buckets", "no input has a dimension of any"),
+    ],
+)  # fmt: skip
+def test_length_buckets_whose_meaning_is_not_certain_are_refused(
+    old: str, new: str, key: str, message: str
+) -> None:
+    found = problems(TOKENS.replace(old, new))
+    assert any(key in problem and message in problem for problem in found), found
+
+
+def test_two_free_dimensions_are_right_where_no_output_depends_on_them() -> None:
+    text = TOKENS.replace("name: ids, datatype: INT64, shape: [-1, -1]",
+                          "name: ids, datatype: INT64, shape: [-1, -1, -1]")  # fmt: skip
+    assert check(parse_document(text.replace("[-1, -1, 4]", "[-1, 4]").encode(), "e.yaml"))
 
 
 KEYS = st.sampled_from(

@@ -66,6 +66,25 @@ def test_what_the_file_says_arrives_in_internal_units(write: Write) -> None:
     )
 
 
+def test_length_buckets_arrive_in_the_execution_limits(write: Write) -> None:
+    text = SMALL.replace("shape: [-1]}", "shape: [-1, -1]}")
+    buckets = "serving: {batching: {length_buckets: [8, 16]}}\n"
+    manifest = load_endpoint(write(text + buckets), environ={}).manifests[0]
+    assert manifest.execution == ExecutionLimits(length_buckets=(8, 16))
+    assert load_endpoint(write(text), environ={}).manifests[0].execution == ExecutionLimits()
+
+
+def test_a_url_is_not_looked_for_and_its_hash_arrives(write: Write) -> None:
+    url = "https://user:pw@host/a/m.pt?sig=x"
+    pinned = "{model: " + f'"{url}", sha256: {"a" * 64}' + "}"
+    manifest = load_endpoint(
+        write(SMALL.replace("{model: models/1.pt}", pinned)), environ={}
+    ).manifests[0]
+    assert (manifest.url, manifest.sha256) == (url, "a" * 64)
+    assert manifest.path == Path("m.pt")
+    assert "pw" not in repr(manifest)
+
+
 def test_what_the_file_leaves_out_is_the_default_of_the_core(write: Write) -> None:
     manifest = load_endpoint(write(SMALL), environ={}).manifests[0]
     assert manifest.batch == BatchLimits()

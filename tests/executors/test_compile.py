@@ -239,3 +239,37 @@ def test_a_python_model_is_compiled_too(tmp_path: Path) -> None:
     )
     for rows in (1, 3, 8):
         np.testing.assert_allclose(answers(compiled, rows), answers(plain, rows), atol=1e-5)
+
+
+BRANCHES = """
+import torch
+
+class Branches(torch.nn.Module):
+    def forward(self, x):
+        return x[:, :2] * (100 if bool(x.sum() > 1e6) else 1)
+
+def load(path):
+    return Branches()
+"""
+
+
+def test_a_python_model_that_decides_by_its_data_stays_as_it_is(tmp_path: Path) -> None:
+    """A trace would have kept the branch of its example, and random inputs never take the other."""
+    (tmp_path / "model.py").write_text(BRANCHES)
+    executor = make_executor(declared(tmp_path, Compile.AUTO), allow_model_code=True)
+    results: list[BatchResult] = []
+    for value in (1.0, 1e6):
+        x = np.full((2, 4), value, np.float32).reshape(-1).view(np.uint8)
+        executor.submit(2, [(4,)], [x], lambda r, f: results.append(r))
+    found = [float(result.outputs[0].data.view(np.float32)[0]) for result in results]
+    assert found == [1.0, 1e8]
+    with pytest.raises(LoadFailed, match="compile: torchscript: "):
+        make_executor(declared(tmp_path, Compile.TORCHSCRIPT), allow_model_code=True)
+
+
+def test_a_python_model_without_branches_becomes_torchscript(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(
+        "import torch\ndef load(path):\n    return torch.nn.Linear(4, 2)\n"
+    )
+    executor = make_executor(declared(tmp_path, Compile.TORCHSCRIPT), allow_model_code=True)
+    assert [answers(executor, rows).shape for rows in (1, 5, 8)] == [(1, 2), (5, 2), (8, 2)]

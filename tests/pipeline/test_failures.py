@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kedge.core.errors import ExecuteTimeout, ModelFailed, ServeError, WorkerLost
@@ -107,3 +109,39 @@ def test_capacity_that_comes_from_elsewhere_is_used_at_once() -> None:
     scene.then(capacity_comes)
     assert scene.run()
     assert values_of(scene.front.answers[1]) == [2]
+
+
+def test_what_runs_alone_has_its_model_for_itself() -> None:
+    """A worker would join it with others, and they would go down together again."""
+    executor = TwoAtOnce()
+    executor.refuse = lambda batch: LOST if batch == [1, 2] else None
+    scene = Scene(served(executor))
+    scene.front.queue({1: request(1), 2: request(2)})
+    scene.then(lambda: scene.front.queue({3: request(3)}))
+    for _ in range(8):
+        scene.then(executor.release_if_any)
+    assert scene.run()
+    assert executor.batches == [[1, 2], [3], [1], [2]]
+    assert executor.most_beside == {(1.0,): 1, (2.0,): 1}
+    assert scene.front.answers.keys() == {1, 2, 3}
+
+
+class TwoAtOnce(DoublingExecutor):
+    """Holds up to two batches; `most_beside`: how many ran with each lone one, itself included."""
+
+    def __init__(self) -> None:
+        super().__init__(is_held=True)
+        self.most_beside: dict[tuple[float, ...], int] = {}
+
+    @property
+    def batches_free(self) -> int:
+        return 2 - len(self.held)
+
+    def submit(self, *arguments: Any) -> None:
+        super().submit(*arguments)
+        if len(self.batches) > 2:
+            self.most_beside[tuple(self.batches[-1])] = len(self.held)
+
+    def release_if_any(self) -> None:
+        if self.held:
+            self.release()

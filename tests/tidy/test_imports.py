@@ -22,6 +22,7 @@ PARTS = {
     "monitoring",
     "client",
     "workers",
+    "store",
 }
 RANKS = {"kedge_kernels": 0, "proto": 1, "core": 1, "process": 2, "app": 4, "cli": 5}
 PART_RANK = 3
@@ -39,6 +40,7 @@ OWNERS = {
     "uvicorn": {"control"},
     "prometheus_client": {"monitoring"},
     "google": {"proto", "control", "models", "pipeline", "client", "config", "cli"},
+    "fsspec": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
 }

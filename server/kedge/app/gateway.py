@@ -23,15 +23,17 @@ from kedge.control.gateway_process import GatewayStart
 from kedge.control.rpc import ROLES_OF
 from kedge.core.clock import SystemClock
 from kedge.core.errors import ServeError, Unavailable
+from kedge.core.ports import Front
 from kedge.core.settings import ServerSettings
 from kedge.front.auth import load_access
-from kedge.front.native import NativeFront
+from kedge.front.make import make_front
 from kedge.process.channel import Channel, ChannelClosed
 from kedge.process.child import end_with_parent
 from kedge.process.logs import SocketHandler
 from kedge.proto import INFERENCE_SERVICE
 
 INFER = INFERENCE_SERVICE + "ModelInfer"
+INFER_STREAM = INFERENCE_SERVICE + "ModelStreamInfer"
 
 
 def main() -> int:
@@ -54,12 +56,12 @@ def main() -> int:
     except ServeError as error:
         channel.send("failed", {"error": [error.reason, str(error)]})
         return 1
-    channel.send("listening", {"port": front.port})
+    channel.send("listening", {"port": front.port, "local": list(front.local)})
     _serve(channel, start, front)
     return 0
 
 
-def _serve(channel: Channel, start: GatewayStart, front: NativeFront) -> None:
+def _serve(channel: Channel, start: GatewayStart, front: Front) -> None:
     """Serve on this thread until `stop`, drain, and wait for the control process to let go."""
     from kedge.app.versions import Versions  # noqa: PLC0415 - numba: 1 s
     from kedge.pipeline.serve import Gateway  # noqa: PLC0415
@@ -119,15 +121,17 @@ def _lost(channel: Channel, worker: int, hangs: bool) -> None:
     channel.send("lost", {"worker": worker, "hangs": hangs})
 
 
-def _listen(settings: ServerSettings) -> NativeFront:
+def _listen(settings: ServerSettings) -> Front:
     access = load_access(settings.token_file)
     try:
-        return NativeFront(settings.host, settings.grpc_port, INFER, ROLES_OF, access)
+        return make_front(settings, INFER, INFER_STREAM, ROLES_OF, access)
     except OSError as error:
         raise Unavailable(
             f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {error}; choose "
             "another --grpc-port (0: any free one) or --host"
         ) from None
+    except ValueError as error:
+        raise Unavailable(str(error)) from None
 
 
 if __name__ == "__main__":

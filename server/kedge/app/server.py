@@ -19,33 +19,39 @@ from kedge.control.gateway_process import GatewayProcess, GatewayStart
 from kedge.control.http_process import HttpProcess
 from kedge.control.rpc import COUNTED_METHODS, ControlRpc
 from kedge.core.errors import ServeError, Unavailable
-from kedge.core.settings import ServerSettings
+from kedge.core.ports import LocalWay
+from kedge.core.settings import ServerSettings, StoreLimits
 from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, ModelRef, Runtime, ServedVersion
 from kedge.front.auth import load_access
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
 from kedge.process.logs import FORMAT
+from kedge.store.models import ModelStore, OnProgress
+from kedge.store.progress import ProgressLog
+from kedge.store.uploads import Uploads
 
 log = logging.getLogger("kedge.app")
 # What the HTTP process may take to serve; it needs 0.5 to 1 s.
 HTTP_READY_S_MAX = 30.0
 
 
-def serve(settings: ServerSettings) -> int:
+def serve(settings: ServerSettings, on_progress: OnProgress | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; the exit code.
+
+    on_progress: told how far a model's download is; by default the log is.
 
     Raises ServeError or ValueError for targets and token files that cannot be read, OSError for a
     port that is taken.
     """
     logging.basicConfig(level=logging.INFO, format=FORMAT)
-    return _Server(settings).run()
+    return _Server(settings, on_progress or ProgressLog()).run()
 
 
 class _Server:
     """One server's life: start everything side by side, wait for the end, drain."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, on_progress: OnProgress) -> None:
         self._settings = settings
         for endpoint in find_targets(settings.targets).endpoints:
             # A mistake in an endpoint file ends the start: its author stands at the terminal. A bad
@@ -59,6 +65,7 @@ class _Server:
             GatewayStart(settings, COUNTED_METHODS),
             self._handle_call,
             self._worker_lost,
+            self._listening,
         )
         self._opener = Opener(
             self._gateway,
@@ -66,26 +73,28 @@ class _Server:
             allow_model_code=settings.allow_model_code,
             state_dir=settings.state_dir.absolute(),
         )
-        self._registry = Registry(self._sources, self._opener, self._install)
+        files = ModelStore(
+            settings.state_dir, StoreLimits(settings.model_cache_bytes_max), on_progress
+        )
+        uploads = Uploads(settings.state_dir, settings.allow_model_code)
+        self._registry = Registry(self._sources, self._opener, self._install, files, uploads)
         self._process_counters: Mapping[str, object] = {}
         self._control = ControlRpc(
             self._registry, lambda: self._is_ending, lambda: self._process_counters
         )
         self._http: HttpProcess | None = None
+        self._grpc_port = 0
         self._has_started = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        grpc_port = self._gateway.start()
-        self._http = self._start_http(grpc_port)
-        starting = threading.Thread(
-            target=self._start_models, args=(grpc_port,), name="start-models", daemon=True
-        )
-        starting.start()
+        self._gateway.start()
+        threading.Thread(target=self._start_models, name="start-models", daemon=True).start()
         os.read(self._end_read, 1)
         answered = self._gateway.drain(self._settings.drain_s_max)
-        self._http.stop()
+        if self._http is not None:
+            self._http.stop()
         self._registry.close()
         self._gateway.stop()
         self._opener.stop_workers()
@@ -93,17 +102,21 @@ class _Server:
             log.error("drain.timed_out drain_s_max=%s", self._settings.drain_s_max)
         return 0 if answered and self._has_started else 1
 
-    def _start_http(self, grpc_port: int) -> HttpProcess:
+    def _listening(self, grpc_port: int, way: LocalWay) -> None:
+        """The gateway can be called: let REST do so."""
+        self._grpc_port = grpc_port
+        if self._http is not None:
+            self._http.reconnect(way)
+            return
         settings = self._settings
-        http = HttpProcess(
-            f"{_reachable(settings.host)}:{grpc_port}",
+        self._http = HttpProcess(
+            way,
             settings.host,
             settings.http_port,
             settings.metrics_port,
             loopback_control=not self._needs_token,
         )
-        http.start()
-        return http
+        self._http.start()
 
     def _stop(self) -> None:
         if self._http is not None:
@@ -111,7 +124,7 @@ class _Server:
         self._is_ending = True
         os.write(self._end_write, b"x")
 
-    def _start_models(self, grpc_port: int) -> None:
+    def _start_models(self) -> None:
         """Load, wait for the HTTP process, say that the server is ready."""
         settings = self._settings
         assert self._http is not None
@@ -126,7 +139,7 @@ class _Server:
             return
         self._has_started = True
         print(  # noqa: T201 - the ready line is the interface
-            f"ready grpc={settings.host}:{grpc_port} "
+            f"ready grpc={settings.host}:{self._grpc_port} "
             f"http={addresses.http} metrics={addresses.metrics}",
             flush=True,
         )
@@ -173,8 +186,3 @@ class _Server:
 def _key_of(served: ServedVersion[Runtime]) -> str:
     assert isinstance(served.executor, Opened), "everything here was opened by the opener"
     return served.executor.key
-
-
-def _reachable(host: str) -> str:
-    """Where a process on this machine finds a listener on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104

@@ -12,12 +12,15 @@ from pydantic_core import ErrorDetails
 
 from kedge.config.document import Document, Location
 from kedge.config.endpoint import AUTO, DIM_MAX, INSTANCES_MAX, EndpointFile, Tensor
+from kedge.config.lengths import length_problems
 from kedge.config.problems import NOT_YET, ConfigError, Problem, nearest
 from kedge.core.settings import Placement
+from kedge.core.urls import is_url, name_of, problem_with
 
 # By which a model's format is looked for; with `format` any name will do.
 MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".py")
 NAME_RULE = "1 to 128 letters, digits, '_', '.' or '-', the first no '.' or '-'"
+SHA256_RULE = "a SHA-256 as 64 digits 0-9a-f, as sha256sum writes it"
 VERSION_RULE = "a version number from 1, without leading zeros"
 # By pydantic's error types.
 TYPES_EXPECTED = {
@@ -83,6 +86,7 @@ def _message(error: ErrorDetails) -> str:
         return f"expected {TYPES_EXPECTED[kind]}, {was}"
     if kind == "string_pattern_mismatch":
         rule = VERSION_RULE if error["loc"][-1] == "[key]" else NAME_RULE
+        rule = SHA256_RULE if error["loc"][-1] == "sha256" else rule
         return f"expected {rule}, got {got!r}"
     template = TEMPLATES.get(kind)
     return template.format(got=got, **error.get("ctx", {})) if template else error["msg"]
@@ -113,19 +117,25 @@ def _contradictions(endpoint: EndpointFile) -> Iterator[Found]:
     for side, tensors in (("inputs", endpoint.inputs), ("outputs", endpoint.outputs)):
         yield from _tensor_problems(side, tensors)
     yield from _batch_problems(endpoint)
+    yield from length_problems(endpoint)
     yield from _execution_problems(endpoint)
     for number, version in endpoint.versions.items():
         location: Location = ("versions", number, "model")
-        if "://" in version.model or version.model.startswith("models:"):
-            yield location, f"a URL is {NOT_YET}: give a file"
+        url_problem = is_url(version.model) and problem_with(version.model)
+        if version.model.startswith("models:"):
+            yield location, f"a model registry is {NOT_YET}: give a file or a URL"
+        elif url_problem:
+            yield location, url_problem
         elif version.format == AUTO and not _is_model_name(version.model):
             expected = f"a model file ({', '.join(MODEL_SUFFIXES)}) or the folder of a model.py"
             yield location, f"expected {expected}; other formats are {NOT_YET}"
 
 
-def _is_model_name(name: str) -> bool:
+def _is_model_name(model: str) -> bool:
     """Whether it ends as a model does; a folder's name has no suffix, or a slash behind it."""
-    return name.endswith((*MODEL_SUFFIXES, "/")) or not PurePosixPath(name).suffix
+    if is_url(model):
+        return name_of(model).endswith(MODEL_SUFFIXES)
+    return model.endswith((*MODEL_SUFFIXES, "/")) or not PurePosixPath(model).suffix
 
 
 def _tensor_problems(side: str, tensors: list[Tensor]) -> Iterator[Found]:

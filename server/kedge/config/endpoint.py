@@ -30,6 +30,7 @@ _EXECUTION = ExecutionLimits()
 # Model and tensor names travel in URLs, metric labels and file names.
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
 VERSION_PATTERN = r"^[1-9][0-9]{0,17}$"
+SHA256_PATTERN = r"^([0-9a-f]{64})?$"
 # A batch is one buffer, and its rows are counted in int32 by several runtimes.
 ROWS_MAX = 1_048_576
 # Each instance is a process with a copy of the model.
@@ -80,6 +81,7 @@ Size = Annotated[
 ]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 Version = Annotated[str, StringConstraints(pattern=VERSION_PATTERN)]
 Devices = Annotated[
     list[str],
@@ -95,6 +97,7 @@ Devices = Annotated[
     ),
 ]
 Rows = Annotated[int, Field(ge=1, le=ROWS_MAX)]
+Length = Annotated[int, Field(ge=1, le=DIM_MAX)]
 Dim = Annotated[int, Field(ge=-1, le=DIM_MAX)]
 DatatypeName = Annotated[
     str,
@@ -133,10 +136,16 @@ class ModelVersion(_Section):
 
     model: Text = Field(
         description="TorchScript file (.pt), torch.export file or AOTInductor package (.pt2), "
-        "model.py, or the folder that holds it; absolute or relative to the endpoint file's folder."
+        "model.py, or the folder that holds it: a path, absolute or relative to the endpoint "
+        "file's folder, or a URL of https, http, s3, gs or file."
     )
     format: Literal["auto", "torchscript", "torch_export", "aotinductor", "python"] = Field(
         default="auto", description="What the file must be; auto: what it is by its content."
+    )
+    sha256: Sha256 = Field(
+        default="",
+        description="The file's SHA-256: it is checked before each load, and a URL that was "
+        "fetched once is not asked again. Empty: any content is taken.",
     )
 
 
@@ -168,6 +177,12 @@ class Batching(_Section):
         default=_EXECUTION.deterministic,
         description="Whether a row's answer has the same bits in any batch: all run at one size, "
         "the largest bucket or max_batch_size.",
+    )
+    length_buckets: list[Length] = Field(
+        default=list(_EXECUTION.length_buckets),
+        max_length=64,
+        description="Lengths, ascending, to which dimensions of any size beside the batch are "
+        "padded with zeros, so that requests of different lengths share a batch. Empty: none are.",
     )
 
 

@@ -22,6 +22,7 @@ from kedge.core.settings import (
     Placement,
     QueueLimits,
 )
+from kedge.core.urls import is_url, name_of
 from kedge.core.values import ModelFormat, ModelRef, ModelSchema, TensorSpec, VersionManifest
 
 # Triton's names for what runs a format.
@@ -71,6 +72,8 @@ def read_file(path: Path) -> bytes:
 def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> None:
     problems = []
     for number, version in endpoint.versions.items():
+        if is_url(version.model):
+            continue  # asked when it is loaded, not before
         model = model_path(path, version)
         if not model.is_file():
             what = "is no file" if model.exists() else "does not exist"
@@ -80,11 +83,14 @@ def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> Non
 
 
 def model_path(endpoint_file: Path, version: ModelVersion) -> Path:
-    """Where a version's model lies: relative paths start at the endpoint file's folder.
+    """Where a version's model lies: relative paths start at the endpoint file's folder. Of a URL,
+    only its name.
 
     They may lead out of it, for whoever writes the file could as well give an absolute path. Of a
     Python model it is the `model.py` of the folder that is named.
     """
+    if is_url(version.model):
+        return Path(name_of(version.model))
     path = endpoint_file.parent / version.model
     is_folder = model_format(version) is ModelFormat.PYTHON and path.suffix != ".py"
     return path / MODEL_PY if is_folder else path
@@ -94,7 +100,8 @@ def model_format(version: ModelVersion) -> ModelFormat:
     """As declared, or as the name has it; what is in the file is found out when it is loaded."""
     if version.format != AUTO:
         return ModelFormat(version.format)
-    suffix = "" if version.model.endswith("/") else PurePosixPath(version.model).suffix
+    name = name_of(version.model) if is_url(version.model) else version.model
+    suffix = "" if name.endswith("/") else PurePosixPath(name).suffix
     return {
         "": ModelFormat.PYTHON,
         ".py": ModelFormat.PYTHON,
@@ -123,10 +130,16 @@ def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...
             format=found,
             is_format_declared=version.format != AUTO,
             execution=execution,
+            url=version.model if is_url(version.model) else "",
+            sha256=version.sha256,
         )
 
     manifests = [manifest(number) for number in versions]
     return tuple(replace(m, config=triton_config(m, versions)) for m in manifests)
+
+
+def _url(model: str) -> str:
+    return model if is_url(model) else ""
 
 
 def _schema(endpoint: EndpointFile) -> ModelSchema:
@@ -163,6 +176,7 @@ def _execution_limits(serving: Serving) -> ExecutionLimits:
         compile=Compile(serving.compile),
         deterministic=serving.batching.deterministic,
         batch_buckets=tuple(sorted(set(serving.batching.buckets))),
+        length_buckets=tuple(serving.batching.length_buckets),
         timeout_us=serving.execute_timeout,
         device_memory_bytes_max=serving.device_memory,
     )

@@ -23,6 +23,7 @@ from kedge.core.errors import (
     Unavailable,
     error_from_reason,
 )
+from kedge.core.ports import LocalWay
 from kedge.core.settings import ServerSettings
 from kedge.core.values import VersionManifest
 from kedge.process.channel import Channel, ChannelClosed, Message
@@ -66,7 +67,8 @@ class GatewayProcess:
     """One child process. It is started again when it ends before `stop`, with what it had open.
 
     handle_call: answers calls that are no inference. on_lost(worker, hangs): a worker's connection
-    broke, or it ran a batch for too long. All callbacks run on this object's own thread.
+    broke, or it ran a batch for too long. on_listening(port, way): a gateway listens, the first one
+    or one that was started again. All callbacks run on this object's own thread.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class GatewayProcess:
         start: GatewayStart,
         handle_call: HandleCall,
         on_lost: Callable[[int, bool], None],
+        on_listening: Callable[[int, LocalWay], None],
     ) -> None:
         self._start = start
+        self._on_listening = on_listening
         self._handle_call = handle_call
         self._on_lost = on_lost
         self._lock = threading.Lock()
@@ -84,7 +88,7 @@ class GatewayProcess:
         self._serial = 0
         self._open: dict[str, OpenedVersion] = {}
         self._installed: Mapping[str, Mapping[str, str]] = {}
-        self._started: queue.SimpleQueue[int | ServeError] = queue.SimpleQueue()
+        self._started: queue.SimpleQueue[ServeError | None] = queue.SimpleQueue()
         self._drained: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._ended = threading.Event()
@@ -94,8 +98,8 @@ class GatewayProcess:
 
     # What the control process asks
 
-    def start(self) -> int:
-        """Start the process; the port that it listens on. Raises ServeError if it cannot."""
+    def start(self) -> None:
+        """Start the process; it listens when this returns. Raises ServeError if it cannot."""
         self._thread.start()
         try:
             started = self._started.get(timeout=START_S_MAX)
@@ -103,7 +107,6 @@ class GatewayProcess:
             raise Unavailable(f"the gateway did not start within {START_S_MAX:g} s") from None
         if isinstance(started, ServeError):
             raise started
-        return started
 
     def open(self, key: str, version: OpenedVersion) -> None:
         """Make a version ready to be installed. Raises LoadFailed."""
@@ -266,9 +269,11 @@ class GatewayProcess:
         has_served = False
         try:
             channel.send("start", blob=pickle.dumps(self._start))
-            port = self._wait_listening(channel)
+            port, way = self._wait_listening(channel)
             has_served = True
             self._become(channel, port)
+            self._on_listening(port, way)
+            self._started.put(None)
             self._receive(channel)
         except ChannelClosed:
             pass  # it ended, or was told to
@@ -286,11 +291,11 @@ class GatewayProcess:
         return has_served
 
     @staticmethod
-    def _wait_listening(channel: Channel) -> int:
+    def _wait_listening(channel: Channel) -> tuple[int, LocalWay]:
         message = channel.receive()
         if message.kind != "listening":
             raise error_from_reason(*message.fields["error"])
-        return int(message.fields["port"])
+        return int(message.fields["port"]), LocalWay(*message.fields["local"])
 
     def _become(self, channel: Channel, port: int) -> None:
         """Use the new process, and give it what the last one had."""
@@ -301,7 +306,6 @@ class GatewayProcess:
             self._channel = channel
             opened = dict(self._open)
             installed = self._installed
-        self._started.put(port)
         for key, version in opened.items():
             fields, blob = _open_request(key, version)
             channel.send("open", {"serial": 0, **fields}, blob)

@@ -80,7 +80,10 @@ class VersionManifest:
     path: the model file; of a Python model its `model.py`. format: as declared, which the file must
     be, or else guessed from its name, and found out when it is loaded. config: the completed Triton
     ModelConfig, serialized, as ModelConfig answers it. labels: per output name, the lines of its
-    label file. warnings: what was accepted but does nothing here, for `doctor` and the log.
+    label file. warnings: what was accepted but does nothing here, for `doctor` and the log. url:
+    where the model is fetched from before it is loaded, "" for a file of this machine; until then
+    `path` is only its name. sha256: what the file, or of a folder its SHA256SUMS, must have, in
+    hexadecimal; "" accepts any.
     """
 
     ref: ModelRef
@@ -95,6 +98,9 @@ class VersionManifest:
     execution: ExecutionLimits = field(default_factory=ExecutionLimits)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    # Never shown: it may carry a password or a signed query. `core.urls.shown` is for that.
+    url: str = field(default="", repr=False)
+    sha256: str = ""
 
 
 class VersionState(Enum):

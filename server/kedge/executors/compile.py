@@ -27,9 +27,16 @@ from kedge.core.settings import Compile
 from kedge.core.values import ModelFormat, ModelSchema, VersionManifest
 from kedge.executors.aotinductor import Package, load_aotinductor
 from kedge.executors.choices import PACKAGE, Choice, choose_once
-from kedge.executors.exported import Program, exported_forward, load_exported, program_call
+from kedge.executors.exported import (
+    Program,
+    export_module,
+    exported_forward,
+    load_exported,
+    program_call,
+    program_of,
+)
 from kedge.executors.local import enter_inference_mode
-from kedge.executors.python_module import export_module, load_python
+from kedge.executors.python_module import load_python
 from kedge.executors.tensors import Forward, last_line, random_inputs, tensors_of
 
 # A large graph takes minutes on a busy machine.
@@ -86,39 +93,39 @@ class _Ways:
         self.manifest = manifest
         self.schema: ModelSchema = manifest.schema
         self.format = found
+        self._inputs = [(spec.datatype.name, spec.dims) for spec in self.schema.inputs]
+        self._rows = self.schema.rows_max if self.schema.batched else 0
         self._program: Program | None = None
+        self._module: torch.nn.Module | None = None
         if found is ModelFormat.EXPORTED:
             self._program = load_exported(manifest.path, device)
-            self._call = program_call(self._program)
+            self.eager = self._around(self._program, program_call(self._program))
         else:
-            self._call = load_python(manifest.path, device)
-        self.eager = self._around(self._call)
+            self._module = load_python(manifest.path, device)
+            self.eager = self._module
 
-    def _around(self, call: Forward) -> Forward:
-        if self._program is None:
-            return call
-        return exported_forward(self._program, self.schema, call)
+    def _around(self, program: Program, call: Forward) -> Forward:
+        return exported_forward(program, self.schema, call)
 
     def torchscript(self) -> Forward:
-        """A frozen trace of the graph, which has no other paths. Raises what torch raises."""
-        module = self._graph() if self._program is None else _Traceable(self._program)
-        inputs = random_inputs(self.schema, self.schema.rows_max, FREE_SIZES[0])
-        if self._program is not None:
-            inputs = [inputs[i] for i in self._program.order(self.schema)]
+        """A frozen trace of the program. Raises what torch raises.
+
+        Never of a Python module itself: a trace keeps the branch that its example took, and no
+        comparison finds every other one. torch.export refuses such a module.
+        """
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")
-            plain = tuple(tensor.clone() for tensor in inputs)
-            traced = torch.jit.trace(module, plain, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
+            program = self._program
+            if program is None:
+                assert self._module is not None
+                program = program_of(export_module(self._module, self._inputs, self._rows))
+            inputs = random_inputs(self.schema, self.schema.rows_max, FREE_SIZES[0])
+            example = tuple(inputs[i].clone() for i in program.order(self.schema))
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                _Traceable(program), example, strict=False, check_trace=False
+            )
             frozen = torch.jit.freeze(traced.eval())
-        return self._around(frozen.forward)
-
-    def _graph(self) -> torch.nn.Module:
-        assert isinstance(self._call, torch.nn.Module)
-        rows = self.schema.rows_max if self.schema.batched else 0
-        return export_module(self._call, self._input_types(), rows).module()
-
-    def _input_types(self) -> list[tuple[str, tuple[int, ...]]]:
-        return [(spec.datatype.name, spec.dims) for spec in self.schema.inputs]
+        return self._around(program, frozen.forward)
 
     def aotinductor(self, package: Path, rows: tuple[int, int] | None = None) -> Package:
         """A package that Kedge compiled; rows: as found when it was new. Raises LoadFailed."""
@@ -133,8 +140,8 @@ class _Ways:
             "format": self.format.value,
             "path": str(self.manifest.path.resolve()),
             "package": str(package),
-            "inputs": self._input_types(),
-            "rows": self.schema.rows_max if self.schema.batched else 0,
+            "inputs": self._inputs,
+            "rows": self._rows,
         }
         command = [sys.executable, "-m", "kedge.executors.compile_process", json.dumps(task)]
         with tempfile.TemporaryDirectory(dir=package.parent) as cache:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from kedge.core.values import ModelFormat
-from kedge.executors.exported import load_exported
-from kedge.executors.python_module import export_module, load_python
+from kedge.executors.exported import export_module, load_exported
+from kedge.executors.python_module import load_python
 
 
 def main(task: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from kedge.executors.archive import open_archive, read_entry
 from kedge.executors.inputs import SIZE_MAX, InputBounds, check_inputs
 from kedge.executors.program import sanitized_payloads, sanitized_program
 from kedge.executors.rows import at_sizes
-from kedge.executors.tensors import Forward
+from kedge.executors.tensors import TORCH_DTYPES, Forward
 from kedge.executors.trees import argument_order
 
 # torch.export.save names a single program so, and torch.export.load takes no other.
@@ -34,6 +34,8 @@ GRAPH = f"models/{MODEL}.json"
 WEIGHTS = "data/weights/"
 CONSTANTS = "data/constants/"
 ARCHIVE_VERSION = b"0"
+# Sizes in an example are not 0 or 1, which torch.export would take for constants.
+FREE_SIZE = 8
 
 
 class Program(NamedTuple):
@@ -69,8 +71,7 @@ def load_exported(path: Path, device: str = "cpu") -> Program:
         exported = load_pt2(copy).exported_programs[MODEL]
         if device != "cpu":
             exported = move_to_device_pass(exported, device)
-        module = exported.module()
-    return Program(exported, module, _bounds(exported))
+        return program_of(exported)
 
 
 def program_call(program: Program) -> Forward:
@@ -129,6 +130,33 @@ def _range(exported: torch.export.ExportedProgram, size: int | torch.SymInt) -> 
     # Bounds of sympy: an infinite one is no integer.
     most = int(found.upper) if getattr(found.upper, "is_Integer", False) else SIZE_MAX
     return max(int(found.lower), 0), min(most, SIZE_MAX)
+
+
+def export_module(
+    module: torch.nn.Module, inputs: Sequence[tuple[str, Sequence[int]]], rows: int
+) -> torch.export.ExportedProgram:
+    """A module of this process as a program, with the batch and free dimensions of any size that
+    torch finds possible.
+
+    inputs: datatype and per-row dimensions of each; rows: most rows, 0 without a batch dimension.
+    Raises what torch raises, above all for a module whose path depends on its data.
+    """
+    batch = [-1] if rows > 1 else [1] * rows
+    example, shapes = [], []
+    for datatype, dims in inputs:
+        wire = [*batch, *dims]
+        sizes = [size if size >= 0 else FREE_SIZE for size in wire]
+        if rows:
+            sizes[0] = rows
+        example.append(torch.zeros(sizes, dtype=TORCH_DTYPES[datatype]))
+        shapes.append({i: torch.export.Dim.AUTO for i, size in enumerate(wire) if size < 0})
+    with torch.no_grad():
+        return torch.export.export(module, tuple(example), dynamic_shapes=tuple(shapes))
+
+
+def program_of(exported: torch.export.ExportedProgram) -> Program:
+    """What a call of `exported` needs."""
+    return Program(exported, exported.module(), _bounds(exported))
 
 
 def sanitized_copy(path: Path) -> io.BytesIO:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import threading
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, assert_never
 
@@ -17,6 +18,7 @@ from kedge.core.values import ModelFormat, VersionManifest
 from kedge.executors.aotinductor import load_aotinductor
 from kedge.executors.archive import check_torchscript, resolve_format
 from kedge.executors.compile import fastest
+from kedge.executors.cuda.make import make_cuda_executor
 from kedge.executors.deterministic import bit_equal
 from kedge.executors.local import LocalExecutor
 from kedge.executors.rows import at_sizes
@@ -43,11 +45,13 @@ def make_executor(
     allow_model_code: whether formats that are code may be loaded at all. state_dir: where choices
     of `compile` are kept; without it nothing is compiled. Raises LoadFailed with the reason.
     """
+    if device != "cpu":
+        raise LoadFailed(f"{manifest.path}: there is no executor for device {device}")
     try:
-        forward = load_forward(
-            manifest, device, allow_model_code=allow_model_code, state_dir=state_dir
-        )
-        return LocalExecutor(manifest, forward)
+        load = partial(load_forward, allow_model_code=allow_model_code, state_dir=state_dir)
+        if device != "cpu":
+            return make_cuda_executor(manifest, device, load)
+        return LocalExecutor(manifest, load(manifest, device))
     except ServeError:
         raise
     except Exception as error:

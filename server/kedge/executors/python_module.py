@@ -8,18 +8,15 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from kedge.core.errors import LoadFailed
 from kedge.executors.archive import MODEL_PY
-from kedge.executors.tensors import TORCH_DTYPES, last_line
+from kedge.executors.tensors import last_line
 
 LOAD = "load"
-# Sizes in the example are not 0 or 1, which torch.export would take for constants.
-FREE_SIZE = 8
 _modules = itertools.count()
 
 
@@ -42,11 +39,14 @@ def load_python(path: Path, device: str = "cpu") -> torch.nn.Module:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        spec.loader.exec_module(code)
-        load = getattr(code, LOAD, None)
-        if not callable(load):
-            raise LoadFailed(f"{file}: has no function {LOAD}(path)")
-        module = load(file.parent)
+        # This thread may be in inference mode for good, in which no weight can be made that
+        # torch.export would take later.
+        with torch.inference_mode(False):
+            spec.loader.exec_module(code)
+            load = getattr(code, LOAD, None)
+            if not callable(load):
+                raise LoadFailed(f"{file}: has no function {LOAD}(path)")
+            module = load(file.parent)
     except LoadFailed:
         raise
     except (Exception, SystemExit) as error:
@@ -57,33 +57,6 @@ def load_python(path: Path, device: str = "cpu") -> torch.nn.Module:
             f"{file}: {LOAD}(path) returned {type(module).__name__}, expected a torch.nn.Module"
         )
     return module.to(device).eval()
-
-
-def export_module(
-    module: torch.nn.Module, inputs: Sequence[tuple[str, Sequence[int]]], rows: int
-) -> torch.export.ExportedProgram:
-    """The graph of a Python model. inputs: datatype and per-row dimensions of each; rows: most
-    rows, 0 for no batch dimension.
-
-    Raises what torch raises for a module that no graph stands for: one whose Python decides by the
-    values of tensors, or does something besides computing its answer. A plain trace would take
-    the path of its example for the only one.
-    """
-    batch = [rows] if rows else []
-    example = tuple(
-        torch.zeros(
-            [*batch, *(dim if dim >= 0 else FREE_SIZE for dim in dims)],
-            dtype=TORCH_DTYPES[datatype],
-        )
-        for datatype, dims in inputs
-    )
-    auto = torch.export.Dim.AUTO
-    shapes = tuple(
-        {i: auto for i, dim in enumerate([*([-1] if rows > 1 else batch), *dims]) if dim < 0}
-        for _, dims in inputs
-    )
-    with torch.no_grad():
-        return torch.export.export(module, example, dynamic_shapes=shapes, strict=True)
 
 
 def _line(error: BaseException, file: Path) -> int:

@@ -6,7 +6,7 @@ the declaration. Not here: who lends the buffers and who runs the module (`local
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -78,7 +78,7 @@ def zero_inputs(schema: ModelSchema, rows: int) -> tuple[list[tuple[int, ...]], 
 
     For BYTES the zeros are empty elements.
     """
-    dims = [tuple(max(dim, 1) for dim in spec.dims) for spec in schema.inputs]
+    dims = [tuple(1 if dim < 0 else dim for dim in spec.dims) for spec in schema.inputs]
     inputs: list[Buffer] = [
         np.zeros(rows * prod(row) * (spec.datatype.item_bytes or LENGTH_BYTES), dtype=np.uint8)
         for spec, row in zip(schema.inputs, dims, strict=True)
@@ -138,14 +138,22 @@ class OutputReader:
         Contiguous CPU tensors are passed on without a copy. Raises ModelFailed, saying what was
         declared and what came.
         """
+        return [
+            self._output(value, spec, dtype, rows) for value, spec, dtype in self._declared(answer)
+        ]
+
+    def tensors(self, answer: object, rows: int) -> list[torch.Tensor]:
+        """As `read`, but the checked tensors themselves, wherever they lie; not for BYTES."""
+        return [
+            self._tensor(value, spec, dtype, rows) for value, spec, dtype in self._declared(answer)
+        ]
+
+    def _declared(self, answer: object) -> Iterable[tuple[object, TensorSpec, torch.dtype | None]]:
         specs = self._schema.outputs
         values = _as_sequence(answer, specs)
         if len(values) != len(specs):
             raise self._broken(f"expected {len(specs)} outputs, got {len(values)}")
-        return [
-            self._output(value, spec, dtype, rows)
-            for value, spec, dtype in zip(values, specs, self._dtypes, strict=True)
-        ]
+        return zip(values, specs, self._dtypes, strict=True)
 
     def _output(
         self, value: object, spec: TensorSpec, dtype: torch.dtype | None, rows: int
@@ -157,6 +165,12 @@ class OutputReader:
                 shape = (*shape, 1)
             self._check_shape(shape, spec, rows)
             return OutputTensor(data, shape, row_ends)
+        tensor = self._tensor(value, spec, dtype, rows)
+        return OutputTensor(raw_view(tensor), tuple(tensor.shape))
+
+    def _tensor(
+        self, value: object, spec: TensorSpec, dtype: torch.dtype | None, rows: int
+    ) -> torch.Tensor:
         if not isinstance(value, torch.Tensor):
             raise self._broken(
                 f"output '{spec.name}': expected a tensor, got {type(value).__name__}"
@@ -165,9 +179,8 @@ class OutputReader:
             raise self._broken(
                 f"output '{spec.name}': expected {spec.datatype.name}, got {value.dtype}"
             )
-        shape = tuple(value.shape)
-        self._check_shape(shape, spec, rows)
-        return OutputTensor(raw_view(value), shape)
+        self._check_shape(tuple(value.shape), spec, rows)
+        return value
 
     def _check_shape(self, shape: tuple[int, ...], spec: TensorSpec, rows: int) -> None:
         expected = (rows, *spec.dims) if self._schema.batched else spec.dims

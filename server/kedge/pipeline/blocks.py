@@ -6,15 +6,28 @@ kernels read and write the same `fields` array. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge.core.values import TensorSpec
 from kedge_kernels.codec import summarize
 
 NS_PER_US = 1_000
 Dims = tuple[tuple[int, ...], ...]
+
+
+def split_dims(inputs: Sequence[TensorSpec], sizes: NDArray[np.int64]) -> Dims:
+    """The dimensions of all inputs, which `sizes`, int64[d], has one input behind another."""
+    flat = sizes.tolist()
+    dims = []
+    start = 0
+    for spec in inputs:
+        dims.append(tuple(flat[start : start + len(spec.dims)]))
+        start += len(spec.dims)
+    return tuple(dims)
 
 
 @dataclass(slots=True, eq=False)

@@ -44,10 +44,15 @@ class BatchFormer:
         self._blocks.appendleft(block)
         self._account(block, +1)
 
+    @property
+    def is_next_alone(self) -> bool:
+        """Whether the next batch is a request that must run alone; call only while some wait."""
+        return self._blocks[0].runs_alone
+
     def due_ns(self) -> int:
         """When the next batch is due, in `arrived_ns`'s clock; call only while requests wait."""
         oldest_ns = self._blocks[0].arrived_ns
-        if self._delay_ns == 0 or self._blocks[0].runs_alone or self.rows >= self._limits.rows_max:
+        if self._delay_ns == 0 or self.is_next_alone or self.rows >= self._limits.rows_max:
             return oldest_ns
         if any(self.rows == rows for rows in self._limits.preferred_rows):
             return oldest_ns
@@ -60,7 +65,7 @@ class BatchFormer:
         Every request fits by itself, since decoding refuses those with more rows than a batch.
         """
         limits = self._limits
-        if not limits.joins_requests or self._blocks[0].runs_alone:
+        if not limits.joins_requests or self.is_next_alone:
             return [self._take_from_front(1)]
         batch: list[RequestBlock] = []
         rows_free = self._rows_wanted()

@@ -31,7 +31,6 @@ from kedge.pipeline.blocks import RequestBlock
 from kedge.pipeline.decode import Decoder
 from kedge.pipeline.former import BatchFormer
 from kedge.pipeline.lane import Lane
-from kedge_kernels.codec import gather
 
 log = logging.getLogger("kedge.pipeline")
 
@@ -80,6 +79,7 @@ class Gateway:
         self._waiting: dict[BatchFormer, Lane] = {}
         self._queue_bytes = 0
         self._running: Counter[ServedVersion[Executor]] = Counter()
+        self._alone: set[ServedVersion[Executor]] = set()
         self._draining = False
         self._is_dispatching = False
         self.refused: dict[str, int] = {}
@@ -172,7 +172,7 @@ class Gateway:
         due_ns = 0
         for former, lane in self._waiting.items():
             times = []
-            if lane.served.executor.batches_free > 0:
+            if self._can_run(former, lane):
                 times.append(former.due_ns())
             if lane.can_expire and (expiry_ns := former.next_expiry_ns()):
                 times.append(expiry_ns)
@@ -256,7 +256,7 @@ class Gateway:
         chosen_due_ns = 0
         for former, lane in self._waiting.items():
             due_ns = former.due_ns()
-            if due_ns > now_ns or lane.served.executor.batches_free == 0:
+            if due_ns > now_ns or not self._can_run(former, lane):
                 continue
             if chosen is None or due_ns < chosen_due_ns:
                 chosen, chosen_due_ns = former, due_ns
@@ -270,6 +270,17 @@ class Gateway:
             self._execute(lane, blocks)
         finally:
             self._is_dispatching = False
+
+    def _can_run(self, former: BatchFormer, lane: Lane) -> bool:
+        """Whether a batch may go to the executor now.
+
+        What runs alone has the model for itself: a worker that ends under it must take no other
+        request along, and workers join batches that they have at once.
+        """
+        served = lane.served
+        if served in self._alone or (former.is_next_alone and self._running[served] > 0):
+            return False
+        return served.executor.batches_free > 0
 
     def _left_queue(self, lane: Lane, former: BatchFormer, blocks: Sequence[RequestBlock]) -> None:
         for block in blocks:
@@ -294,10 +305,12 @@ class Gateway:
     def _execute(self, lane: Lane, blocks: list[RequestBlock]) -> None:
         batch = join(lane, blocks, self._clock.now_ns())
         self._running[lane.served] += 1
+        if blocks[0].runs_alone:
+            self._alone.add(lane.served)
         executor = lane.served.executor
         sizes = lane.input_bytes(batch.fields, batch.rows, batch.dims)
         inputs = executor.allocate(batch.rows, batch.dims, sizes)
-        gather(batch.fields, inputs)
+        lane.gather(batch.fields, batch.dims, inputs)
         batch.gathered_ns = self._clock.now_ns()
         executor.submit(
             batch.rows,
@@ -313,8 +326,11 @@ class Gateway:
             if final:
                 self._running[batch.lane.served] -= 1
                 self._running += Counter()  # forget the zeros
+                self._alone.discard(batch.lane.served)
             try:
                 self._finish(batch, result)
+            except ServeError as error:
+                self._fail(batch, error)
             except Exception:
                 log.exception("batch.failed model=%s", batch.lane.served.ref)
                 self._fail(batch, Internal())
