@@ -210,7 +210,10 @@ def test_read_bytes_are_given_back_before_the_window_is_half_used(connection):
         (_frame(GOAWAY, 0, 0, bytes(4) + STREAM.pack(11) + b"too_many_resets"), "code 11"),
         (_frame(HEADERS, END_STREAM, 1, TRAILERS), "several frames"),
         (_frame(HEADERS, END_HEADERS, 1, b"\xbe"), "cannot be read"),
+        # A table of 4,096 bytes, which it was not given (RFC 7541, 6.3).
+        (_frame(HEADERS, END_HEADERS, 1, b"\x3f\xe1\x1f" + TRAILERS), "cannot be read"),
     ],
+    ids=["goaway", "continued", "no_such_index", "larger_table"],
 )
 def test_what_the_client_does_not_understand_ends_the_load(connection, frame, text):
     with pytest.raises(Http2Failed, match=text):

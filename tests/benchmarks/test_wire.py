@@ -56,5 +56,11 @@ def test_answer_is_right_up_to_rounding_and_wrong_beyond(monkeypatch, got, right
             check_answer("nowhere", np.float32([[1.0, 2.0]]))
 
 
+def test_numbers_instead_of_strings_are_a_wrong_answer(monkeypatch):
+    monkeypatch.setattr("_wire.infer", lambda address, model: np.float32([[1.0, 2.0]]))
+    with pytest.raises(RuntimeError, match="nowhere answered"):
+        check_answer("nowhere", np.array([[b"1", b"2"]], dtype=object), "strings")
+
+
 def test_frame_is_flag_big_endian_length_and_message():
     assert grpc_frame(b"x" * 258) == b"\x00\x00\x00\x01\x02" + b"x" * 258
