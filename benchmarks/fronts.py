@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,10 +20,20 @@ from typing import Any
 
 import grpc.aio
 import numpy as np
-import peers
-from _harness import REPOSITORY, append_result, console, describe, last_result, replace_block
+from _harness import (
+    REPOSITORY,
+    describe,
+    keep_result,
+    replace_block,
+    result_row,
+    run_benchmark,
+    show,
+    write_block,
+)
+from _kedge import READY_LINE, start_kedge, torchscript_endpoints
 from _load import h2load, h2load_version
 from _processes import ServerProcess, ending_on_signals
+from _servers import ready
 from _wire import METHOD_PATH, MODEL, check_answer, infer_request
 
 FRONTS = ("native", "grpcio")
@@ -42,8 +51,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
-    parser.add_argument("--write-page", action="store_true", help="the table into docs/fronts.md")
+    parser.add_argument("--quick", action="store_true", help="one round of 0.5 s")
+    parser.add_argument("--write-readme", action="store_true", help="the table into docs/fronts.md")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 0.5
+    if options.write_readme:
+        replace_block(PAGE.read_text(), "fronts", "")
     rounds: dict[str, list[Measures]] = {}
     machine_load = round(os.getloadavg()[0], 1)
     with (
@@ -62,19 +76,19 @@ def main() -> int:
     }
     settings = {"rounds": options.rounds, "seconds": options.seconds, "in_flight": IN_FLIGHT}
     tool = h2load_version() or f"grpc.aio client, {CONNECTIONS} connections"
-    row = {
+    measured = {
         "machine_load": machine_load,
         "settings": settings,
         "load_tool": tool,
         "median": medians,
         "rounds": rounds,
     }
-    path = append_result("fronts", row)
-    report = markdown(last_result("fronts"))
-    console.print(report)
-    if options.write_page:
-        PAGE.write_text(replace_block(PAGE.read_text(), "fronts", report))
-    console.print(f"added to {path.relative_to(REPOSITORY)}")
+    row = result_row("fronts", measured)
+    report = markdown(row)
+    show(report)
+    keep_result(row, options.quick)
+    if options.write_readme:
+        write_block(PAGE, "fronts", report)
     return 0
 
 
@@ -102,11 +116,13 @@ def markdown(row: dict[str, Any]) -> str:
 def _start(name: str, folder: Path, running: ExitStack) -> tuple[ServerProcess, str]:
     own = folder / name
     own.mkdir()
-    repository, expected = peers.make_model(own, MODEL)
-    process = peers.start_kedge(repository, own, "--front", name)
+    endpoints = own / "endpoints"
+    endpoints.mkdir()
+    expected = torchscript_endpoints(endpoints, [MODEL])
+    process = start_kedge(endpoints, own, "--front", name)
     running.callback(process.stop)
-    address = process.wait_for_line(peers.KEDGE_READY_LINE, peers.START_TIMEOUT_S)[1]
-    check_answer(address, expected)
+    address = ready(process, READY_LINE)[0]
+    check_answer(address, expected[MODEL])
     return process, address
 
 
@@ -192,4 +208,4 @@ async def _load(process: ServerProcess, asks: list[Ask], seconds: float) -> Meas
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -23,9 +23,8 @@ from _gpu_load import LoadFailed, load
 from _gpu_models import SHAPES, ModelShape, make_model
 from _gpu_parts import Measures, Part, bare_graph, executor
 from _gpu_report import goals, markdown, medians
-from _harness import append_result, console
+from _harness import console, keep_result, result_row, show
 from _processes import ServerFailed, ServerProcess, ending_on_signals, free_ports
-from rich.markdown import Markdown
 
 from kedge.client.connection import connect
 from kedge.client.errors import KedgeError
@@ -62,10 +61,8 @@ def main() -> int:
     }
     result = {"gpu": gpu_fingerprint(options.device), "settings": settings, "rows": rows}
     result["goals"] = goals(rows)
-    path = append_result("gpu", result)
-    report = markdown(result)
-    console.print(Markdown(report) if console.is_terminal else report, soft_wrap=True)
-    console.print(f"added to {path}", soft_wrap=True)
+    show(markdown(result))
+    keep_result(result_row("gpu", result))
     return 0 if all(goal["reached"] for goal in result["goals"]) else 1
 
 
