@@ -60,6 +60,9 @@ def snapshot(**versions: VersionStatistics) -> bytes:
         "version": "1.2.3",
         "refused": {"unknown_model": 6},
         "queue_bytes": 1152,
+        "gateway_restarts": 2,
+        "workers": [{"name": "fraud", "version": "7", "running": 3, "restarts": 5}]
+        * bool(versions),
     }
     models = [
         {
@@ -149,6 +152,9 @@ def test_batches_are_counted_by_their_rows(page: str) -> None:
 def test_the_gateway_is_described(page: str) -> None:
     assert value(page, "kedge_build_info", version="1.2.3") == 1
     assert value(page, "kedge_queue_bytes") == 1152
+    assert value(page, "kedge_gateway_restarts_total") == 2
+    assert value(page, "kedge_workers", model="fraud", version="7") == 3
+    assert value(page, "kedge_worker_restarts_total", model="fraud", version="7") == 5
     assert (value(page, "kedge_ready"), value(page, "kedge_draining")) == (1, 0)
     assert value(page, "kedge_gateway_resident_bytes") > 0
     assert value(page, "kedge_gateway_cpu_seconds_total") > 0

@@ -21,7 +21,14 @@ from kedge import proto
 SNAPSHOT = {
     "ready": True,
     "draining": False,
-    "process": {"pid": 1, "version": "1.2.3", "refused": {}, "queue_bytes": 7},
+    "process": {
+        "pid": 1,
+        "version": "1.2.3",
+        "refused": {},
+        "queue_bytes": 7,
+        "gateway_restarts": 0,
+        "workers": [],
+    },
     "models": [],
 }
 UNKNOWN = "Request for unknown model: '{}' is not found"

@@ -84,6 +84,21 @@ class Opener:
             if one.group is not None:
                 one.group.kill(worker)
 
+    def worker_counters(self) -> list[dict[str, object]]:
+        """Of every version that has workers: model, version, how many run, how often restarted."""
+        with self._lock:
+            opened = list(self._open)
+        return [
+            {
+                "name": one.ref.name,
+                "version": str(one.ref.version),
+                "running": one.group.running,
+                "restarts": one.group.restarts,
+            }
+            for one in opened
+            if one.group is not None
+        ]
+
     def _key(self, manifest: VersionManifest) -> str:
         return f"{manifest.ref}#{next(self._numbers)}"
 
@@ -91,7 +106,7 @@ class Opener:
         key = self._key(manifest)
         self._gateway.open(key, OpenedVersion(manifest, inline=True, connect=lambda: None))
         log.info("model.placed %s inline", manifest.ref)
-        return self._opened(Opened(self, key, None))
+        return self._opened(Opened(self, manifest.ref, key, None))
 
     def _open_workers(self, manifest: VersionManifest) -> Opened:
         key = self._key(manifest)
@@ -102,7 +117,7 @@ class Opener:
         report_health = partial(self._report_health, manifest.ref)
         group = WorkerGroup(jobs, _Events(self._gateway, key, report_health))
         self._gateway.open(key, OpenedVersion(manifest, inline=False, connect=group.connect))
-        opened = self._opened(Opened(self, key, group))
+        opened = self._opened(Opened(self, manifest.ref, key, group))
         try:
             group.start()
         except LoadFailed:
@@ -139,8 +154,9 @@ class Opener:
 class Opened:
     """Implements `core.values.Runtime`. key: its name in the gateway."""
 
-    def __init__(self, opener: Opener, key: str, group: WorkerGroup | None) -> None:
+    def __init__(self, opener: Opener, ref: ModelRef, key: str, group: WorkerGroup | None) -> None:
         self._opener = opener
+        self.ref = ref
         self.key = key
         self.group = group
 

@@ -175,7 +175,11 @@ class _Server:
     ) -> None:
         """One call that is no inference, with what the gateway has counted if it asks for that."""
         if counters:
-            self._process_counters = counters["process"]
+            self._process_counters = {
+                **counters["process"],
+                "gateway_restarts": self._gateway.restarts,
+                "workers": self._opener.worker_counters(),
+            }
             for served in self._registry.catalog.versions():
                 values = counters["versions"].get(_key_of(served))
                 if values is not None:

@@ -17,7 +17,12 @@ from kedge.monitoring.proc import (
     read_memory_bytes,
     read_process,
 )
-from kedge.monitoring.snapshot import Snapshot, VersionCounters, read_snapshot
+from kedge.monitoring.snapshot import (
+    Snapshot,
+    VersionCounters,
+    WorkerCounters,
+    read_snapshot,
+)
 
 NS_PER_US = 1_000
 FAILURE_REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
@@ -115,6 +120,7 @@ class MetricsPage:
         return expose(
             [
                 *version_metrics(snapshot.versions),
+                *worker_metrics(snapshot.workers),
                 *gateway_metrics(snapshot, read_process(snapshot.pid)),
                 *machine_metrics(ticks_before, self._cpu_ticks),
             ]
@@ -170,6 +176,22 @@ def version_metrics(versions: Sequence[VersionCounters]) -> Iterator[Metric]:
     )
 
 
+def worker_metrics(workers: Sequence[WorkerCounters]) -> Iterator[Metric]:
+    """The worker processes of versions that have some."""
+    yield Metric(
+        "kedge_workers",
+        "gauge",
+        "Worker processes that have loaded the model and run",
+        [Sample(_worker_labels(worker), worker.running) for worker in workers],
+    )
+    yield Metric(
+        "kedge_worker_restarts_total",
+        "counter",
+        "Worker processes started again because one crashed, hung or was killed",
+        [Sample(_worker_labels(worker), worker.restarts) for worker in workers],
+    )
+
+
 def gateway_metrics(snapshot: Snapshot, process: ProcessFigures | None) -> Iterator[Metric]:
     """What concerns the gateway process as a whole. process: None if it cannot be seen."""
     yield Metric(
@@ -186,6 +208,12 @@ def gateway_metrics(snapshot: Snapshot, process: ProcessFigures | None) -> Itera
     )
     yield _gauge(
         "kedge_queue_bytes", "Raw input bytes that wait in all queues now", snapshot.queue_bytes
+    )
+    yield Metric(
+        "kedge_gateway_restarts_total",
+        "counter",
+        "How often the gateway process was started again",
+        [Sample({}, snapshot.gateway_restarts)],
     )
     yield _gauge("kedge_ready", "1 while the server says that it is ready", int(snapshot.ready))
     yield _gauge(
@@ -227,6 +255,10 @@ def machine_metrics(before: CpuTicks | None, now: CpuTicks | None) -> Iterator[M
 
 def _labels(counters: VersionCounters) -> Labels:
     return {"model": counters.name, "version": counters.version}
+
+
+def _worker_labels(worker: WorkerCounters) -> Labels:
+    return {"model": worker.name, "version": worker.version}
 
 
 def _gauge(name: str, description: str, value: float) -> Metric:

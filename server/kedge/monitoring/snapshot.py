@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from kedge.core.statistics import BatchSizeStatistics, DurationCount, VersionStatistics
+from kedge.core.statistics import VersionStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,22 @@ class VersionCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerCounters:
+    """The worker processes of one version: how many run, and how often one was started again."""
+
+    name: str
+    version: str
+    running: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the gateway counts.
+    """Everything the server counts.
 
     pid: of the gateway process; kedge_version: its package's. refused: requests that reached no
-    model, by reason. queue_bytes: raw input bytes that wait in all queues.
+    model, by reason. queue_bytes: raw input bytes that wait in all queues. gateway_restarts: how
+    often the gateway process was started again.
     """
 
     ready: bool
@@ -33,6 +44,8 @@ class Snapshot:
     kedge_version: str
     refused: Mapping[str, int]
     queue_bytes: int
+    gateway_restarts: int
+    workers: tuple[WorkerCounters, ...]
     versions: tuple[VersionCounters, ...]
 
 
@@ -49,6 +62,8 @@ def read_snapshot(document: bytes) -> Snapshot:
         kedge_version=process["version"],
         refused=process["refused"],
         queue_bytes=process["queue_bytes"],
+        gateway_restarts=process["gateway_restarts"],
+        workers=tuple(WorkerCounters(**worker) for worker in process["workers"]),
         versions=tuple(
             VersionCounters(model["name"], model["version"], _statistics(model["statistics"]))
             for model in value["models"]
@@ -57,14 +72,6 @@ def read_snapshot(document: bytes) -> Snapshot:
 
 
 def _statistics(value: dict[str, Any]) -> VersionStatistics:
-    durations = {
-        field.name: DurationCount(**value[field.name])
-        for field in fields(VersionStatistics)
-        if field.default_factory is DurationCount
-    }
-    batch_sizes = {int(rows): _batch_size(size) for rows, size in value["batch_sizes"].items()}
-    return VersionStatistics(**(value | durations | {"batch_sizes": batch_sizes}))
-
-
-def _batch_size(value: dict[str, Any]) -> BatchSizeStatistics:
-    return BatchSizeStatistics(**{part: DurationCount(**value[part]) for part in value})
+    statistics = VersionStatistics()
+    statistics.take_over(value)
+    return statistics

@@ -94,8 +94,14 @@ class WorkerGroup:
                 instance.thread.join()
 
     @property
-    def pids(self) -> list[int]:
-        return [one.process.pid for one in self._instances if one.process is not None]
+    def running(self) -> int:
+        """How many workers have loaded the model and run."""
+        return sum(one.has_loaded for one in self._instances)
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker was started again after one that had loaded the model ended."""
+        return sum(one.restarts for one in self._instances)
 
 
 class _Instance:
@@ -107,7 +113,8 @@ class _Instance:
         self._ending = threading.Event()
         self._channel: Channel | None = None
         self._worker = 0
-        self._has_loaded = False
+        self.has_loaded = False
+        self.restarts = 0
         self._lock = threading.Lock()
         self.process: Popen[bytes] | None = None
         self.has_ever_loaded = False
@@ -126,6 +133,7 @@ class _Instance:
             self.first_try_is_over.set()
             if self._ending.is_set() or (is_first_try and not has_loaded):
                 return
+            self.restarts += has_loaded
             failed_starts = 0 if has_loaded else failed_starts + 1
             if failed_starts == FAILED_STARTS_MAX:
                 self._events.no_worker(
@@ -142,7 +150,7 @@ class _Instance:
         with self._lock:
             self._worker = next(_numbers)
             self._channel = channel
-            self._has_loaded = False
+            self.has_loaded = False
             self.process = start_child(
                 MODULE, [str(fd), str(os.getpid())], [fd], worker_environment()
             )
@@ -156,7 +164,7 @@ class _Instance:
         except LoadFailed as error:
             self.failure = error
         with self._lock:
-            has_loaded, self._has_loaded = self._has_loaded, False
+            has_loaded, self.has_loaded = self.has_loaded, False
             channel.close()
         how = describe_exit(end_child(self.process))
         if not has_loaded and self.failure is None:
@@ -182,7 +190,7 @@ class _Instance:
     def _serve(self, channel: Channel) -> None:
         """Connect the gateway, then wait until the process ends."""
         with self._lock:
-            self._has_loaded = True
+            self.has_loaded = True
         self.connect()
         self.first_try_is_over.set()
         while True:
@@ -191,7 +199,7 @@ class _Instance:
     def connect(self) -> None:
         """A new connection between the worker and whoever is told of it."""
         with self._lock:
-            if not self._has_loaded or self._channel is None:
+            if not self.has_loaded or self._channel is None:
                 return
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with contextlib.suppress(ChannelClosed):
