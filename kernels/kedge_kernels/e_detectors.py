@@ -31,14 +31,12 @@ from kedge_kernels.detector_state import (
     admit,
     flag,
 )
+from kedge_kernels.evidence import ODDS
 
 RATE, ALARM, BETS = HEAD, HEAD + 1, HEAD + 2
 # Behind it, `BETS` numbers each: the stakes, the wealths, the positions at which they began.
 STAKES = HEAD + 3
 BETS_MAX = 64
-
-# Alternatives by the factor on the odds: what is a little worse and what is far worse.
-ODDS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
 
 
 @kernel
