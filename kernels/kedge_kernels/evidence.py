@@ -14,7 +14,7 @@ import numpy as np
 
 from kedge_kernels._checks import within
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import brief_kernel, kernel
+from kedge_kernels._jit import kernel
 
 # Factors on the odds that are bet on: a little worse, and far worse.
 ODDS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
@@ -34,7 +34,7 @@ def log_mean_exp(logs: Floats) -> float:
     return float(most + math.log(total / logs.size))
 
 
-@brief_kernel
+@kernel
 def reaches(logs: Floats, log_threshold: float) -> bool:
     """Whether the average of the bets is at the threshold; cheap while it is far from it."""
     # The average is at most the greatest, so most steps need no exponential.
@@ -109,10 +109,6 @@ class EProcess:
 
     def _parameters(self) -> tuple[float, ...]:
         return tuple(getattr(self, name) for name in self._parameter_names())
-
-    def _look(self) -> None:
-        if reaches(self._logs, self._log_threshold):
-            self._rejected = True
 
     def __repr__(self) -> str:
         verdict = "rejected" if self._rejected else "open"

@@ -156,7 +156,7 @@ class PpiMean:
         self._sums = [0.0, 0.0]
 
     def update_unlabelled(self, predictions: ArrayLike) -> None:
-        """predictions: f64[n] in [lower, upper]. Raises ValueError for others, with none taken in."""
+        """predictions: f64[n] in [lower, upper]. Raises ValueError for others, none taken in."""
         values = self._bounded("predictions", predictions)
         self._predictions.update(values)
         self._sums[0] += float(values.sum())

@@ -71,6 +71,20 @@ def _bet_on_rate(
     return reached
 
 
+@kernel
+def _bet_on_pairs(
+    logs: Floats, gains: Floats, losses: Floats, counts: Floats, log_threshold: float
+) -> bool:
+    """counts: f64[2, n], wins and losses of each entry; whether the threshold was reached."""
+    reached = False
+    for i in range(counts.shape[1]):
+        for k in range(logs.size):
+            logs[k] += counts[0, i] * gains[k] + counts[1, i] * losses[k]
+        if not reached:
+            reached = reaches(logs, log_threshold)
+    return reached
+
+
 def _events(candidate: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
     arms = truths("candidate", candidate)
     shares = series("probability", probability)
@@ -115,7 +129,8 @@ class BadEventGuard(EProcess):
         """
         arms, shares = _events(candidate, probability)
         weighted = shares * self.margin
-        fair = weighted / (weighted + 1.0 - shares)
+        # 1 - share first: then a share of 1 stays 1, whatever the margin.
+        fair = weighted / (weighted + (1.0 - shares))
         used, reached = _bet_on_arm(self._logs, np.log(ODDS), arms, fair, self._log_threshold)
         self.observations += used
         self._rejected = self._rejected or reached
@@ -211,13 +226,13 @@ class PairedGuard(EProcess):
         """
         won, lost = series("wins", wins), series("losses", losses)
         same_length("wins and losses", won, lost)
-        for thing, counts in (("wins", won), ("losses", lost)):
-            wrong = ~((counts >= 0) & (counts <= 2**53) & (counts == np.floor(counts)))
+        for thing, numbers in (("wins", won), ("losses", lost)):
+            wrong = ~((numbers >= 0) & (numbers <= 2**53) & (numbers == np.floor(numbers)))
             if wrong.any():
-                raise ValueError(f"{thing}: expected whole counts, got {counts[wrong][0]}")
+                raise ValueError(f"{thing}: expected whole counts, got {numbers[wrong][0]}")
         gain = np.log([2.0 * rate for rate in WIN_RATES])
         loss = np.array([math.log(2.0) + math.log1p(-rate) for rate in WIN_RATES])
-        for more_won, more_lost in zip(won.tolist(), lost.tolist(), strict=True):
-            self._logs += more_won * gain + more_lost * loss
-            self._look()
-        self.observations += int(won.sum() + lost.sum())
+        counts = np.stack([won, lost])
+        reached = _bet_on_pairs(self._logs, gain, loss, counts, self._log_threshold)
+        self.observations += int(counts.sum())
+        self._rejected = self._rejected or reached

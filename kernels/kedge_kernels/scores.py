@@ -305,7 +305,7 @@ class CalibrationError:
 def label_pairs(
     labels: ArrayLike, predictions: ArrayLike, of_chances: bool
 ) -> tuple[Floats, Floats]:
-    """Both as f64[n]; of_chances: labels must be 0 or 1, predictions in [0, 1]. Raises ValueError."""
+    """Both as f64[n], checked; of_chances: labels must be 0 or 1, predictions in [0, 1]."""
     truth, values = series("labels", labels), series("predictions", predictions)
     same_length("labels and predictions", truth, values)
     if of_chances:

@@ -1,0 +1,174 @@
+"""Detections at the same positions as river's, over streams of every kind and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from river import drift
+from river.drift import binary
+
+from kedge_kernels.adwin import Adwin
+from kedge_kernels.ddm import Ddm, Eddm
+from kedge_kernels.detector_state import Detector, WarningDetector
+from kedge_kernels.detectors import DETECTED, IN_WARNING, detectors_step, join_states
+from kedge_kernels.hddm import HddmA, HddmW
+from kedge_kernels.kswin import Kswin
+from kedge_kernels.page_hinkley import PageHinkley
+from support.seeds import generator
+from support.streams import KINDS, Floats, stream
+
+Parameters = dict[str, Any]
+
+# 14 of each kind are 112 streams. Without the compiler a step is a hundred times as slow.
+COPIES = 1 if numba.config.DISABLE_JIT else 14
+LENGTH_MAX = 400 if numba.config.DISABLE_JIT else 2500
+
+PAIRS: list[tuple[type[Detector], Callable[..., Any], list[Parameters]]] = [
+    (
+        Adwin,
+        drift.ADWIN,
+        [
+            {},
+            {"delta": 0.05, "clock": 1},
+            {"delta": 0.3, "clock": 7, "max_buckets": 2, "min_window_length": 1},
+            {"grace_period": 100, "max_buckets": 11, "delta": 0.1},
+        ],
+    ),
+    (
+        PageHinkley,
+        drift.PageHinkley,
+        [
+            {},
+            {"threshold": 5.0, "mode": "up"},
+            {"threshold": 5.0, "mode": "down"},
+            {"min_instances": 1, "delta": 0.0, "threshold": 2.0, "alpha": 1.0},
+        ],
+    ),
+    (Ddm, binary.DDM, [{}, {"warm_start": 1}, {"drift_threshold": 1.5, "warning_threshold": 1.0}]),
+    (Eddm, binary.EDDM, [{}, {"warm_start": 5}, {"alpha": 0.8, "beta": 0.75}]),
+    (
+        HddmA,
+        binary.HDDMA,
+        [{}, {"two_sided_test": True}, {"drift_confidence": 0.2, "warning_confidence": 0.4}],
+    ),
+    (
+        HddmW,
+        binary.HDDMW,
+        [
+            {},
+            {"two_sided_test": True},
+            {"lambda_val": 0.3, "drift_confidence": 0.1, "two_sided_test": True},
+        ],
+    ),
+    (
+        Kswin,
+        drift.KSWIN,
+        [
+            {"seed": 0},
+            {"seed": 2**40 + 7, "alpha": 0.05},
+            {"seed": 3, "window_size": 60, "stat_size": 30, "alpha": 0.02},
+            {"seed": 9, "window_size": 400, "stat_size": 5, "alpha": 0.1},
+        ],
+    ),
+]
+
+
+def river_positions(detector: Any, values: list[float]) -> tuple[list[int], list[int]]:
+    """Where it detects, and where it is in the warning zone without."""
+    detections, warnings = [], []
+    for i, x in enumerate(values):
+        detector.update(x)
+        if detector.drift_detected:
+            detections.append(i)
+        elif getattr(detector, "warning_detected", False):
+            warnings.append(i)
+    return detections, warnings
+
+
+def streams_for(ours: type[Detector]) -> list[Floats]:
+    """112 streams; river's KSWIN takes 0.2 ms a value, so its are shorter."""
+    rng = generator(f"river {ours.name}")
+    shorter = 6 if ours is Kswin else 1
+    return [
+        stream(kind, rng, int(rng.integers(100, LENGTH_MAX)) // shorter + 50)
+        for kind in KINDS
+        for _ in range(COPIES)
+    ]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS, ids=lambda x: str(x)[:20])
+def test_detections_are_at_rivers_positions(
+    ours: type[Detector], theirs: Callable[..., Any], parameters: list[Parameters]
+) -> None:
+    found = 0
+    for i, values in enumerate(streams_for(ours)):
+        chosen = parameters[i % len(parameters)]
+        expected, _ = river_positions(theirs(**chosen), values.tolist())
+        assert ours(**chosen).update(values).tolist() == expected, (i, chosen)
+        found += len(expected)
+    assert found > (0 if numba.config.DISABLE_JIT else 20), "these streams test nothing"
+
+
+@pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS[2:6], ids=lambda x: str(x)[:20])
+def test_warnings_are_where_river_warns(
+    ours: type[Detector], theirs: Callable[..., Any], parameters: list[Parameters]
+) -> None:
+    warned = 0
+    for i, values in enumerate(streams_for(ours)[:: 4 if COPIES > 1 else 1]):
+        chosen = parameters[i % len(parameters)]
+        expected, expected_warnings = river_positions(theirs(**chosen), values.tolist())
+        states = join_states([ours(**chosen)])
+        levels = np.concatenate([detectors_step([x], states) for x in values])
+        assert np.flatnonzero(levels == DETECTED).tolist() == expected
+        assert np.flatnonzero(levels == IN_WARNING).tolist() == expected_warnings
+        warned += len(expected_warnings)
+    assert warned > 0
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e150])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(Adwin, drift.ADWIN), (PageHinkley, drift.PageHinkley)]
+)
+def test_values_of_any_size_are_judged_as_by_river(
+    ours: type[Detector], theirs: Callable[..., Any], scale: float
+) -> None:
+    rng = generator(f"scale {ours.name} {scale}")
+    values = scale * (rng.standard_t(2, 600) + np.repeat([0.0, 5.0, -5.0], 200))
+    assert ours().update(values).tolist() == river_positions(theirs(), values.tolist())[0]
+
+
+def test_adwin_keeps_the_statistics_of_rivers_window() -> None:
+    rng = generator("adwin window")
+    ours, theirs = Adwin(), drift.ADWIN()
+    for block in np.split(rng.normal(np.repeat([0.0, 1.0], 1000), 1.0), 40):
+        ours.update(block)
+        for x in block.tolist():
+            theirs.update(x)
+        assert (ours.width, ours.total) == (theirs.width, theirs.total)
+        assert (ours.variance, ours.estimation) == (theirs.variance, theirs.estimation)
+
+
+def test_in_warning_is_the_warning_of_the_last_value() -> None:
+    rng = generator("in warning")
+    values = (rng.random(800) < np.repeat([0.05, 0.3], 400)).astype(np.float64)
+    ours, theirs = HddmA(), binary.HDDMA()
+    assert isinstance(ours, WarningDetector)
+    for x in values.tolist():
+        ours.update(x)
+        theirs.update(x)  # type: ignore[arg-type]
+        assert (ours.in_warning, ours.drift_detected) == (
+            theirs.warning_detected,
+            theirs.drift_detected,
+        )
+
+
+def test_kswin_accepts_values_already_seen_as_river_does() -> None:
+    rng = generator("kswin window")
+    before, after = rng.normal(0, 1, 130), rng.normal(1.5, 1, 60)
+    expected, _ = river_positions(drift.KSWIN(seed=4, window=before.tolist()), after.tolist())
+    assert Kswin(seed=4, window=before).update(after).tolist() == expected
+    assert expected
