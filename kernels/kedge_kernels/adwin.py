@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kedge_kernels._checks import whole, within
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels.detector_state import (
     ADWIN,
     COUNT_MAX,
@@ -250,3 +250,8 @@ class Adwin(Detector):
         self._require("counts", slice(COUNTS, BUCKETS), 0, buckets_max)
         if np.any(self._state[COUNTS + int(self._state[ROWS]) : BUCKETS]):
             raise ValueError(f"state of {self.name}: expected no bucket behind its last row")
+
+
+@warm_up
+def _warm() -> None:
+    Adwin().update([0.0])

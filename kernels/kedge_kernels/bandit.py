@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kedge_kernels._checks import at_least, whole
+from kedge_kernels._checks import finite_at_least, whole
 from kedge_kernels._frames import Floats
 
 
@@ -41,7 +41,7 @@ def thompson_weights(
     if not 0 <= floor * arms <= 1:
         raise ValueError(f"floor: expected 0 to 1 / {arms} arms, got {floor}")
     rng = np.random.default_rng(whole("seed", seed, 0, 2**64 - 1))
-    a, b = (at_least("prior", share, 1e-6) for share in prior)
+    a, b = (finite_at_least("prior", share, 1e-6) for share in prior)
     samples = rng.beta(won + a, lost + b, size=(whole("draws", draws, 1, 10**6), *won.shape))
     best = samples.argmax(axis=-1)
     chances = np.stack([(best == arm).mean(axis=0) for arm in range(arms)], axis=-1)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from kedge_kernels._checks import same_length, series, truths
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 
 
 @kernel
@@ -179,3 +179,8 @@ def _fit_sigmoid(x: Floats, hits: Floats) -> tuple[float, float]:
             size /= 2.0
         slope, offset, now = slope - size * step_slope, offset - size * step_offset, after
     return slope, offset
+
+
+@warm_up
+def _warm() -> None:
+    IsotonicCalibrator([0.0, 1.0], [False, True])

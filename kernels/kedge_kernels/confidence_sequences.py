@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kedge_kernels._checks import at_least, series, whole, within
+from kedge_kernels._checks import finite_at_least, series, whole, within
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 
 # Sums of the empirical-Bernstein state.
 _COUNT, _TOTAL, _SQUARES, _STAKES, _STAKED, _COST = range(6)
@@ -166,7 +166,12 @@ class AsymptoticSequence:
         if not (math.isfinite(tight) and math.isfinite(least) and math.isfinite(mean)):
             raise ValueError("state of AsymptoticSeq: expected finite numbers, got others")
         made = cls(alpha, int(tight), int(least))
-        made.count = whole("count", int(at_least("count", count, 0)), 0, 2**53)
+        made.count = whole("count", count, 0, 2**53)
         made._mean = mean
-        made._squares = at_least("squares", squares, 0)
+        made._squares = finite_at_least("squares", squares, 0)
         return made
+
+
+@warm_up
+def _warm() -> None:
+    EmpiricalBernsteinSequence(0.1).update([0.5])

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge_kernels._checks import at_least, whole
+from kedge_kernels._checks import finite_at_least, whole
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels.detector_state import (
     DDM,
     DRIFT,
@@ -152,8 +152,8 @@ class Ddm(WarningDetector):
     ) -> None:
         numbers = (
             whole("warm_start", warm_start, 0),
-            at_least("warning_threshold", warning_threshold, 0),
-            at_least("drift_threshold", drift_threshold, 0),
+            finite_at_least("warning_threshold", warning_threshold, 0),
+            finite_at_least("drift_threshold", drift_threshold, 0),
         )
         super().__init__(numbers, _DDM_SIZE)
 
@@ -185,3 +185,9 @@ class Eddm(WarningDetector):
 
     def _check(self) -> None:
         self._require_size(_EDDM_SIZE)
+
+
+@warm_up
+def _warm() -> None:
+    Ddm().update([0.0])
+    Eddm().update([0.0])

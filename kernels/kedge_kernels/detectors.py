@@ -7,14 +7,14 @@ at once, and their states lie one behind another in one array.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kedge_kernels import adwin, ddm, e_detectors, hddm, kswin, page_hinkley
+from kedge_kernels._checks import series
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import brief_kernel
+from kedge_kernels._jit import brief_kernel, warm_up
 from kedge_kernels.adwin import Adwin
 from kedge_kernels.ddm import Ddm, Eddm
 from kedge_kernels.detector_state import (
@@ -111,9 +111,7 @@ def detectors_step(x: ArrayLike, states: Floats) -> NDArray[np.uint8]:
     states: f64[s], contiguous, as `join_states` made it; it is advanced in place. Raises ValueError
     if it is not D states, one behind another.
     """
-    values: Any = np.ascontiguousarray(x, dtype=np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"x: expected one dimension, got shape {values.shape}")
+    values = series("x", x)
     if states.dtype != np.float64 or states.ndim != 1 or not states.flags.carray:
         raise ValueError(f"states: expected writable contiguous f64[s], got {states.dtype} array")
     levels = np.empty(values.size, dtype=np.uint8)
@@ -176,3 +174,8 @@ class Detectors:
     def from_bytes(cls, data: bytes) -> Detectors:
         """What `to_bytes` wrote. Raises ValueError for anything else."""
         return cls(split_states(unpack("Detectors", data)))
+
+
+@warm_up
+def _warm() -> None:
+    detectors_step([0.0], join_states([Ddm()]))

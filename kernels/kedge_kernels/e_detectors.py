@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kedge_kernels._checks import series, whole, within
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels.detector_state import (
     COUNT_MAX,
     DRIFT,
@@ -231,3 +231,9 @@ class ESr(_EDetector):
     _kernels = Kernels(begin=restart, fold=fold)
 
     __slots__ = ()
+
+
+@warm_up
+def _warm() -> None:
+    ECusum(0.1).update([0.0])
+    ESr(0.1).update([0.0])

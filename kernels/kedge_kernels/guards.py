@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kedge_kernels._checks import at_least, same_length, series, truths, within
+from kedge_kernels._checks import finite_at_least, same_length, series, truths, within
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels.evidence import ODDS, EProcess, reaches
 
 # Pairs: how often the winner wins. Split: factors on the odds, either way; 1 % lost calls matter.
@@ -118,7 +118,7 @@ class BadEventGuard(EProcess):
 
     def __init__(self, alpha: float, margin: float = 1.0) -> None:
         super().__init__(alpha, len(ODDS))
-        self.margin = at_least("margin", margin, 1e-3)
+        self.margin = finite_at_least("margin", margin, 1e-3)
 
     def update(self, candidate: ArrayLike, probability: ArrayLike) -> None:
         """Bad events in order. candidate: bool[n], whether each was the candidate's; probability:
@@ -236,3 +236,13 @@ class PairedGuard(EProcess):
         reached = _bet_on_pairs(self._logs, gain, loss, counts, self._log_threshold)
         self.observations += int(counts.sum())
         self._rejected = self._rejected or reached
+
+
+@warm_up
+def _warm() -> None:
+    for guard in (BadEventGuard(0.1), SampleRatioGuard(0.1)):
+        guard.update(True, 0.5)
+    absolute, paired = AbsoluteGuard(0.1, 0.1), PairedGuard(0.1)
+    absolute.update(True)
+    paired.update(1, 1)
+    assert paired.log_e_value < absolute.log_e_value

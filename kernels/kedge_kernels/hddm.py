@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kedge_kernels._checks import within
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels.detector_state import (
     DRIFT,
     HDDM_A,
@@ -259,3 +259,9 @@ class HddmW(WarningDetector):
 
     def _check(self) -> None:
         self._require_size(_W_SIZE)
+
+
+@warm_up
+def _warm() -> None:
+    HddmA().update([0.0])
+    HddmW().update([0.0])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from kedge_kernels import _mersenne
 from kedge_kernels._checks import series, whole
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels._mersenne import draw_below, seed_twister
 from kedge_kernels.detector_state import DRIFT, HEAD, KSWIN, SEEN, Detector, Kernels, admit, flag
 
@@ -206,3 +206,8 @@ class Kswin(Detector):
         # All words 0 stay 0 for ever, and a draw by rejection would never end.
         if not self._state[TWISTER + 1 : RING - 1].any():
             raise ValueError(f"state of {self.name}: expected a seeded generator")
+
+
+@warm_up
+def _warm() -> None:
+    Kswin(seed=0).update([0.0])

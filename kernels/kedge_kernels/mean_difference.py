@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from kedge_kernels._checks import same_length, series, whole, within
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 
 _COUNT, _MEAN_A, _SQUARES_A, _MEAN_B, _SQUARES_B, _LOG_NOW, _LOG_MAX = range(7)
 
@@ -198,3 +198,8 @@ def _pairs(things: str, first: ArrayLike, second: ArrayLike) -> tuple[Floats, Fl
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError(f"{things}: expected finite numbers, got NaN or an infinity")
     return a, b
+
+
+@warm_up
+def _warm() -> None:
+    MixtureSprt(1.0).update([0.0], [0.0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kedge_kernels._checks import at_least, whole
+from kedge_kernels._checks import finite_at_least, whole
 from kedge_kernels._frames import Floats
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 from kedge_kernels.detector_state import (
     DRIFT,
     HEAD,
@@ -111,8 +111,8 @@ class PageHinkley(Detector):
         instances = whole("min_instances", min_instances, 0)
         numbers = (
             instances,
-            at_least("delta", delta, 0),
-            at_least("threshold", threshold, 0),
+            finite_at_least("delta", delta, 0),
+            finite_at_least("threshold", threshold, 0),
             alpha,
             _MODES[mode],
         )
@@ -121,3 +121,8 @@ class PageHinkley(Detector):
     def _check(self) -> None:
         self._require_size(_SIZE)
         self._require("mode", (MODE,), UP, BOTH)
+
+
+@warm_up
+def _warm() -> None:
+    PageHinkley().update([0.0])

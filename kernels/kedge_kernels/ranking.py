@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kedge_kernels._checks import same_length, series, truths, whole
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -219,3 +219,12 @@ class BinnedRanking:
     def __repr__(self) -> str:
         bins = self._counts.shape[1]
         return f"<BinnedRanking {self.count} pairs, {bins} bins of {self.low:g}..{self.high:g}>"
+
+
+@warm_up
+def _warm() -> None:
+    auroc([False, True], [0.0, 1.0])
+    auprc([False, True], [0.0, 1.0])
+    binned = BinnedRanking(2)
+    binned.update([True], [0.5])
+    assert binned.auprc_bounds == (1.0, 1.0)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from kedge_kernels._checks import same_length, series, whole, within
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import kernel, warm_up
 
 COUNT, SUM, LOST, SKIPPED = 0, 1, 2, 3
 
@@ -316,3 +316,9 @@ def label_pairs(
         if i >= 0:
             raise ValueError(f"predictions: expected numbers in [0, 1], got {values[i]} at {i}")
     return truth, values
+
+
+@warm_up
+def _warm() -> None:
+    Brier().update([1.0], [0.5])
+    CalibrationError().update([1.0], [0.5])

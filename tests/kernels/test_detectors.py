@@ -145,7 +145,7 @@ def test_no_value_at_all_is_no_detection(make: Callable[[], Detector]) -> None:
 
 @every_detector
 def test_a_matrix_of_values_is_refused(make: Callable[[], Detector]) -> None:
-    with pytest.raises(ValueError, match=r"values: expected one dimension, got shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"values: expected 1 dimension\(s\), got shape \(2, 2\)"):
         make().update(np.zeros((2, 2)))
 
 

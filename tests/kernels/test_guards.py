@@ -309,7 +309,7 @@ def test_forged_guards_are_refused(numbers: list[float], message: str) -> None:
         ([True], [math.nan], "probability: expected .* got nan"),
         ([True, False], [0.1, 0.2, 0.3], "candidate and probability: expected equal lengths"),
         ([2], [0.1], "candidate: expected truths, 0 or 1, got 2"),
-        ([[True]], [0.1], "candidate: expected one dimension"),
+        ([[True]], [0.1], "candidate: expected 1 dimension"),
     ],
 )
 def test_wrong_events_are_refused_and_nothing_is_taken_in(

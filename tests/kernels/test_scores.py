@@ -210,7 +210,7 @@ def test_states_of_others_are_refused() -> None:
         (Brier, [1, 0], [0.5, 1.5], r"predictions: expected numbers in \[0, 1\], got 1.5 at 1"),
         (CalibrationError, [2], [0.5], "labels: expected 0 or 1, got 2.0 at 0"),
         (MeanAbsoluteError, [1, 2], [1], "labels and predictions: expected equal lengths"),
-        (MeanAbsoluteError, [[1]], [1], "labels: expected one dimension"),
+        (MeanAbsoluteError, [[1]], [1], "labels: expected 1 dimension"),
     ],
 )
 def test_wrong_pairs_are_refused_and_nothing_is_taken_in(
