@@ -7,6 +7,7 @@ at once, and their states lie one behind another in one array.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +41,8 @@ from kedge_kernels.kswin import Kswin
 from kedge_kernels.page_hinkley import PageHinkley
 
 NOTHING, IN_WARNING, DETECTED = 0, 1, 2
+
+_FLOAT64 = np.dtype(np.float64)
 
 _CLASSES: dict[int, type[Detector]] = {
     cls._kind: cls for cls in (Adwin, PageHinkley, Ddm, Eddm, HddmA, HddmW, Kswin, ECusum, ESr)
@@ -111,13 +114,19 @@ def detectors_step(x: ArrayLike, states: Floats) -> NDArray[np.uint8]:
     states: f64[s], contiguous, as `join_states` made it; it is advanced in place. Raises ValueError
     if it is not D states, one behind another.
     """
-    values = series("x", x)
-    if states.dtype != np.float64 or states.ndim != 1 or not states.flags.carray:
+    # Asked first: the whole check costs 0.7 us, as much as a dozen detectors.
+    values = x if isinstance(x, np.ndarray) and _is_row(x) else series("x", x)
+    if not _is_row(states):
         raise ValueError(f"states: expected writable contiguous f64[s], got {states.dtype} array")
     levels = np.empty(values.size, dtype=np.uint8)
     if _step_all(values, states, levels) != values.size:
         raise ValueError(f"states: expected {values.size} states, one behind another, got others")
     return levels
+
+
+def _is_row(array: NDArray[Any]) -> bool:
+    """Whether it is f64[n], contiguous and writable, as the kernel is compiled for."""
+    return array.dtype == _FLOAT64 and array.ndim == 1 and array.flags.carray
 
 
 def join_states(detectors: Sequence[Detector]) -> Floats:

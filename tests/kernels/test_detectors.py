@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numba
 import numpy as np
@@ -255,7 +256,9 @@ def test_forged_states_are_refused_or_harmless(make: Callable[[], Detector]) -> 
             fence = np.full(numbers.size + 2000, 12345.0)
             fence[1000:-1000] = forged.state
             forged._state = fence[1000:-1000]
-            forged.update(rng.random(100))
+            # Without the compiler the root of a negative number is an exception.
+            with suppress(ValueError):
+                forged.update(rng.random(100))
             assert (fence[:1000] == 12345.0).all()
             assert (fence[-1000:] == 12345.0).all()
 

