@@ -14,13 +14,13 @@ import numpy as np
 
 from kedge_kernels._checks import within
 from kedge_kernels._frames import Floats, pack, unpack
-from kedge_kernels._jit import kernel
+from kedge_kernels._jit import brief_kernel, kernel
 
 # Factors on the odds that are bet on: a little worse, and far worse.
 ODDS = (1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 40.0)
 
 
-@kernel
+@brief_kernel
 def log_mean_exp(logs: Floats) -> float:
     """log(mean(exp(logs))) that overflows nowhere; logs: f64[k], k >= 1."""
     most = -np.inf

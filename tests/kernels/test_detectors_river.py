@@ -75,6 +75,7 @@ PAIRS: list[tuple[type[Detector], Callable[..., Any], list[Parameters]]] = [
         ],
     ),
 ]
+NAMES = [ours.name for ours, _, _ in PAIRS]
 
 
 def river_positions(detector: Any, values: list[float]) -> tuple[list[int], list[int]]:
@@ -100,7 +101,7 @@ def streams_for(ours: type[Detector]) -> list[Floats]:
     ]
 
 
-@pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS, ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS, ids=NAMES)
 def test_detections_are_at_rivers_positions(
     ours: type[Detector], theirs: Callable[..., Any], parameters: list[Parameters]
 ) -> None:
@@ -113,7 +114,7 @@ def test_detections_are_at_rivers_positions(
     assert found > 20 or numba.config.DISABLE_JIT, "these streams test nothing"
 
 
-@pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS[2:6], ids=lambda x: str(x)[:20])
+@pytest.mark.parametrize(("ours", "theirs", "parameters"), PAIRS[2:6], ids=NAMES[2:6])
 def test_warnings_are_where_river_warns(
     ours: type[Detector], theirs: Callable[..., Any], parameters: list[Parameters]
 ) -> None:
