@@ -36,8 +36,7 @@ def restart(state: Floats) -> None:
     state[SUM_UP] = 0.0
     state[SUM_DOWN] = 0.0
     state[LEAST_UP] = np.inf
-    # -1, not -inf: river's value, and with it the first sums below -1 count as a fall.
-    state[MOST_DOWN] = -1.0
+    state[MOST_DOWN] = -np.inf
 
 
 @kernel
