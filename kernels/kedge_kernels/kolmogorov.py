@@ -136,7 +136,7 @@ def matrix_below(size: int, distance: float) -> float:
     below = float(power[k - 1, k - 1])
     for i in range(1, size + 1):  # size <= 140, so that neither this nor the power overflows
         below *= i / size
-    return below
+    return float(below)
 
 
 @kernel
@@ -200,4 +200,4 @@ def pelz_good_below(size: int, distance: float) -> float:
     below += root / (6.0 * z**4) * k1 / math.sqrt(size)
     below += (root / (72.0 * z**7) * k2 - root / (36.0 * z**3) * extra2) / size
     below += (root / (6480.0 * z**10) * k3 + root / (216.0 * z**6) * extra3) / size**1.5
-    return below
+    return float(below)

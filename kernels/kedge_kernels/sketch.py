@@ -145,7 +145,7 @@ class Reference:
         reference = cls(edges, centers)
         if key != reference.key:
             raise ValueError("reference: the key does not fit the edges and centers")
-        _check_state(reference, counts, moments)
+        check_state(reference, counts, moments)
         reference.counts, reference.moments = _frozen(counts), _frozen(moments)
         return reference
 
@@ -235,7 +235,7 @@ class Sketch:
             raise ValueError(
                 f"sketch: expected one of reference {reference.key.hex()[:8]}, got {key.hex()[:8]}"
             )
-        _check_state(reference, counts, moments)
+        check_state(reference, counts, moments)
         sketch = cls(reference)
         sketch.counts[:], sketch.moments[:] = counts, moments
         return sketch
@@ -309,7 +309,8 @@ def _check_edges(edges: NDArray[Any]) -> None:
         )
 
 
-def _check_state(reference: Reference, counts: NDArray[Any], moments: NDArray[Any]) -> None:
+def check_state(reference: Reference, counts: NDArray[Any], moments: NDArray[Any]) -> None:
+    """Raises ValueError unless these can be the arrays of a sketch of `reference`."""
     for name, array, like in (
         ("counts", counts, reference.counts),
         ("moments", moments, reference.moments),

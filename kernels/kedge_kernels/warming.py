@@ -24,13 +24,17 @@ def warm_steps() -> Iterator[WarmStep]:
 
     Seconds for each when cold; from the cache all of them take about a second.
     """
-    package = Path(__file__).parent
-    for module in pkgutil.iter_modules([str(package)]):
-        importlib.import_module(f"kedge_kernels.{module.name}")
+    import_modules()
     steps = sorted(_jit.WARM_UPS, key=lambda step: step.__module__)
     for index, step in enumerate(steps):
         yield WarmStep(step.__module__.rpartition(".")[2], index, len(steps))
         step()
+
+
+def import_modules() -> None:
+    """Imports every module of the package, so that all kernels are known."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"kedge_kernels.{module.name}")
 
 
 def warm() -> None:
