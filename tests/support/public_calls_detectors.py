@@ -10,8 +10,8 @@ import kedge_kernels as kk
 
 
 def call_everything() -> None:
-    """Lists, other types, read-only arrays and views: what a kernel is compiled for anew, unless the
-    public function makes one kind of array of them all.
+    """Lists, other types, read-only arrays and views: what a kernel would be compiled for, if the
+    public function did not make one kind of array of them all.
     """
     numbers = np.array([0.0, 1.0, 1.0, 0.0])
     frozen = numbers.copy()
