@@ -17,7 +17,7 @@ from kedge_kernels.detector_state import Detector, WarningDetector
 from kedge_kernels.detectors import DETECTED, IN_WARNING, detectors_step, join_states
 from kedge_kernels.hddm import HddmA, HddmW
 from kedge_kernels.kswin import Kswin
-from kedge_kernels.page_hinkley import PageHinkley
+from kedge_kernels.page_hinkley import SUM_DOWN, SUM_UP, PageHinkley
 from support.seeds import generator
 from support.streams import KINDS, Floats, stream
 
@@ -157,16 +157,23 @@ def test_adwin_keeps_the_statistics_of_rivers_window() -> None:
 
 
 def test_a_jump_is_seen_as_soon_as_a_part_has_its_least_length() -> None:
+    """Of one value here: from 20 to 30 values before it, no longer part would show the jump yet."""
     rng = generator("jump")
-    earliest = 0
-    for length in range(1, 8):
-        made = {"min_window_length": length, "clock": 1}
-        at = int(rng.integers(300, 400))
-        values = rng.normal(np.where(np.arange(500) < at, 0.0, 1e4), 1.0)
+    for at in range(20, 31):
+        values = rng.normal(np.where(np.arange(60) < at, 0.0, 1e4), 1.0)
+        made = {"min_window_length": 1, "clock": 1}
         expected, _ = river_positions(drift.ADWIN(**made), values.tolist())
         assert Adwin(**made).update(values).tolist() == expected
-        earliest += expected[0] == at
-    assert earliest >= 3
+        assert expected[0] == at
+
+
+def test_page_hinkleys_sums_are_rivers_to_the_last_bit() -> None:
+    ours, theirs = PageHinkley(), drift.PageHinkley()
+    for x in generator("sums").normal(size=300).tolist():
+        ours.update(x)
+        theirs.update(x)
+        sums = (theirs._sum_increase, theirs._sum_decrease)
+        assert (ours.state[SUM_UP], ours.state[SUM_DOWN]) == sums
 
 
 @pytest.mark.parametrize(("made", "theirs", "parameters"), PAIRS[2:6], ids=NAMES[2:6])
