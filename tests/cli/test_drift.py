@@ -12,9 +12,11 @@ import pytest
 
 from cli.conftest import Kedge
 
+Files = tuple[Path, Path, Path]
+
 
 @pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+def files(tmp_path: Path) -> Files:
     """Reference, a file like it, and one whose first column moved."""
     rng = np.random.default_rng(0)
     paths = []
@@ -25,9 +27,7 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     return paths[0], paths[1], paths[2]
 
 
-def test_the_table_names_the_column_that_moved(
-    kedge: Kedge, files: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_the_table_names_the_column_that_moved(kedge: Kedge, files: Files, tmp_path: Path) -> None:
     reference, _, moved = files
     result = kedge("drift", "report", reference, moved, "--page", tmp_path / "page.html")
     assert result.exit_code == 0, result.output
@@ -40,9 +40,7 @@ def test_the_table_names_the_column_that_moved(
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 
-def test_json_has_every_figure(
-    kedge: Kedge, files: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_json_has_every_figure(kedge: Kedge, files: Files, tmp_path: Path) -> None:
     reference, same, _ = files
     page = tmp_path / "page.html"
     result = kedge("drift", "report", reference, same, "--page", page, "-o", "json")
@@ -64,7 +62,7 @@ def test_json_has_every_figure(
 )
 def test_drift_fails_the_gate_only_when_asked(
     kedge: Kedge,
-    files: tuple[Path, Path, Path],
+    files: Files,
     tmp_path: Path,
     which: int,
     flags: list[str],
@@ -75,7 +73,7 @@ def test_drift_fails_the_gate_only_when_asked(
 
 
 def test_what_cannot_be_compared_is_exit_code_1_and_wrong_use_2(
-    kedge: Kedge, files: tuple[Path, Path, Path], tmp_path: Path
+    kedge: Kedge, files: Files, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"no")
     result = kedge("drift", "report", files[0], tmp_path / "bad.parquet")

@@ -52,7 +52,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Elements:
         columns = {
             EVIL: values,
             "text": rng.choice([EVIL, "<b>", "x" * 60, "x" * 61, '"'], 300),
-            "when": pa.array(np.arange(300), pa.timestamp("s")),
+            "when": pa.array(np.arange(300), pa.timestamp("ms")),
             "constant": np.full(300, 7.0),
             "few": pa.array([None] * 299 + [1.5]),
         }
@@ -86,7 +86,7 @@ def test_names_from_the_files_are_text(page: Elements) -> None:
 def test_every_column_has_a_card_and_a_plot(page: Elements) -> None:
     plots = [attributes for _, attributes in page.tags if attributes.get("class") == "plot"]
     assert [int(plot["data-column"] or "") for plot in plots] == [0, 1, 2, 3]
-    assert "values of type timestamp[s] are not compared" in page.text
+    assert "values of type timestamp[ms] are not compared" in page.text
     assert "What the figures mean" in page.text
 
 
