@@ -1,6 +1,7 @@
 # Every target sets up .venv by itself; the machine needs Python 3.11+, make and a C compiler.
 #   make demo          train, serve and query the flight-delay models
 #   make test          ruff, mypy and the tests
+#   make bench-kernels  the statistics next to SciPy, DataSketches, Evidently, river
 #   TORCH_INDEX=URL    where torch comes from (e.g. PyTorch's own CPU wheels), else pip's default
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test test-slow lint bench fuzz proto clean
+.PHONY: help demo test test-slow lint bench bench-kernels fuzz proto clean
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | cut -c5-
 
@@ -54,6 +55,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/serve.py --write-readme
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
+
+bench-kernels: $(VENV)/.dev
+	@$(PIP) install -e '.[bench]'
+	$(BIN)/python benchmarks/kernels.py --write-docs
 
 proto: $(VENV)/.dev
 	$(BIN)/python proto/compile.py
