@@ -1,143 +1,155 @@
-"""Does a detector cost less here than in river, a score less than in scikit-learn?
+"""Detectors beside river, scores beside scikit-learn.
 
-Expected, in CPU time a value: ADWIN 3x, Page-Hinkley 30x, HDDM 50x, and all of an endpoint
-in one call still 10x. Each call of a pair gets values that it has not seen, the same for both.
+Expected: ADWIN 3 times, Page-Hinkley 30 times and HDDM 50 times as fast as river; all detectors of
+an endpoint in one call still 10 times.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
-from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from river import drift
-from river.drift import binary
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from kedge_kernels import (
-    Adwin,
-    Ddm,
-    Eddm,
-    HddmA,
-    HddmW,
-    Kswin,
-    LogLoss,
-    PageHinkley,
-    auprc,
-    auroc,
-    detectors_step,
-    join_states,
+import kedge_kernels as kk
+from kernel_rows._contest import KEDGE, Bound, Contest, Peer
+
+ROWS = 10_000
+STEPS = 500
+# key, the class here and in river, whether the values are errors, values of a turn, least ratio.
+DETECTORS: tuple[tuple[str, Any, str, bool, int, float], ...] = (
+    ("adwin", kk.Adwin, "drift.ADWIN", False, 20_000, 3),
+    ("page_hinkley", kk.PageHinkley, "drift.PageHinkley", False, 10_000, 30),
+    ("ddm", kk.Ddm, "drift.binary.DDM", True, 10_000, 0),
+    ("eddm", kk.Eddm, "drift.binary.EDDM", True, 10_000, 0),
+    ("hddm_a", kk.HddmA, "drift.binary.HDDMA", True, 10_000, 50),
+    ("hddm_w", kk.HddmW, "drift.binary.HDDMW", True, 10_000, 50),
+    ("kswin", lambda: kk.Kswin(seed=1), "drift.KSWIN", False, 300, 0),
 )
+CHEAP = [row for row in DETECTORS if row[0] != "kswin"]
 
-BLOCKS = 8
-
-
-class Row(NamedTuple):
-    """One comparison. goal: times faster that we must be; ours, theirs: do the work once on fresh
-    values; n: values in one such piece of work, to divide by.
-    """
-
-    name: str
-    goal: float
-    ours: Callable[[], Any]
-    peer: str
-    theirs: Callable[[], Any]
-    n: int
+Timed = tuple[Callable[[], object], int]
 
 
-# name, goal, ours, theirs, whether the values are 0 and 1, values in a block.
-_PAIRS: tuple[tuple[str, float, Any, Any, bool, int], ...] = (
-    ("adwin", 3.0, Adwin, drift.ADWIN, False, 5000),
-    ("page_hinkley", 30.0, PageHinkley, drift.PageHinkley, False, 2000),
-    ("ddm", 10.0, Ddm, binary.DDM, True, 2000),
-    ("eddm", 10.0, Eddm, binary.EDDM, True, 2000),
-    ("hddm_a", 50.0, HddmA, binary.HDDMA, True, 1000),
-    ("hddm_w", 50.0, HddmW, binary.HDDMW, True, 1000),
-    ("kswin", 10.0, lambda: Kswin(seed=1), lambda: drift.KSWIN(seed=1), False, 200),
-)
-
-
-def rows() -> Iterator[Row]:
-    """All comparisons of detectors and scores."""
-    rng = np.random.default_rng(4)
-    for name, goal, ours, theirs, of_errors, n in _PAIRS:
-        blocks = [_values(rng, of_errors, n) for _ in range(BLOCKS)]
-        lists = [block.astype(int).tolist() if of_errors else block.tolist() for block in blocks]
-        yield Row(
-            f"{name} update",
-            goal,
-            _folding(ours(), blocks),
-            "river",
-            _stepping(theirs(), lists),
-            n,
+def contests() -> Iterator[Contest]:
+    """The detectors' rows of the table of goals, then what has no goal."""
+    for key, ours, theirs, of_errors, count, ratio_min in DETECTORS:
+        yield Contest(
+            key,
+            f"{key.upper()} over a stream that changes",
+            "ns an update",
+            {
+                KEDGE: Peer(lambda turn, m=ours, e=of_errors, n=count: folding(turn, m, e, n)),
+                "river": Peer(lambda turn, m=theirs, e=of_errors, n=count: stepping(turn, m, e, n)),
+            },
+            (Bound(peer="river", ratio_min=ratio_min),) if ratio_min else (),
         )
-    yield _all_detectors(rng)
-    yield from _scores(rng)
+    yield Contest(
+        "detectors_step",
+        "24 detectors, one value for each, one call",
+        "ns an update",
+        {KEDGE: Peer(all_in_one_call), "river": Peer(all_in_a_loop)},
+        (Bound(peer="river", ratio_min=10),),
+    )
+    for name in ("auroc", "auprc"):
+        theirs = {"auroc": "roc_auc_score", "auprc": "average_precision_score"}[name]
+        yield Contest(
+            name,
+            f"{name.upper()} of {ROWS:,} rows",
+            "ns a value",
+            {
+                KEDGE: Peer(lambda turn, n=name: scoring(turn, getattr(kk, n))),
+                "scikit-learn": Peer(lambda turn, n=theirs: scoring(turn, sklearn_metric(n))),
+            },
+        )
+    yield Contest(
+        "log_loss",
+        f"log loss of {ROWS:,} more rows",
+        "ns a value",
+        {
+            KEDGE: Peer(lambda turn: scoring(turn, kk.LogLoss().update)),
+            "scikit-learn": Peer(lambda turn: scoring(turn, sklearn_metric("log_loss"))),
+        },
+    )
 
 
-def _values(rng: np.random.Generator, of_errors: bool, n: int) -> Any:
+def stream(turn: int, of_errors: bool, count: int) -> np.ndarray[Any, Any]:
     """An error rate that goes from 5 % to 20 % in the middle, or a mean that goes from 0 to 1."""
+    rng = np.random.default_rng([turn, count])
     if of_errors:
-        return (rng.random(n) < np.repeat([0.05, 0.2], n // 2)).astype(np.float64)
-    return rng.normal(np.repeat([0.0, 1.0], n // 2), 1.0)
+        return (rng.random(count) < np.repeat([0.05, 0.2], count // 2)).astype(np.float64)
+    return rng.normal(np.repeat([0.0, 1.0], count // 2), 1.0)
 
 
-def _folding(detector: Any, blocks: list[Any]) -> Callable[[], Any]:
-    fresh = cycle(blocks)
-    return lambda: detector.update(next(fresh))
+def river(name: str) -> Any:
+    """The class of this path under `river`, imported when it is its turn."""
+    path, _, cls = name.rpartition(".")
+    return getattr(importlib.import_module(f"river.{path}"), cls)
 
 
-def _stepping(detector: Any, blocks: list[list[float]]) -> Callable[[], Any]:
-    fresh = cycle(blocks)
-
-    def work() -> int:
-        detections = 0
-        for x in next(fresh):
-            detector.update(x)
-            detections += detector.drift_detected
-        return detections
-
-    return work
+def sklearn_metric(name: str) -> Any:
+    return getattr(importlib.import_module("sklearn.metrics"), name)
 
 
-def _all_detectors(rng: np.random.Generator) -> Row:
-    """Two of each of the six cheap kinds; a value for each, one call."""
-    pairs = 2 * [pair for pair in _PAIRS if pair[0] != "kswin"]
-    states = join_states([ours() for _, _, ours, _, _, _ in pairs])
-    peers = [theirs() for _, _, _, theirs, _, _ in pairs]
-    blocks = (rng.random((1000, len(pairs))) < 0.1).astype(np.float64)
-    fresh, fresh_lists = cycle(blocks), cycle(blocks.astype(int).tolist())
+def folding(turn: int, make: Any, of_errors: bool, count: int) -> Timed:
+    values, detector = stream(turn, of_errors, count), make()
+    return lambda: detector.update(values), count
 
-    def theirs() -> list[bool]:
+
+def stepping(turn: int, name: str, of_errors: bool, count: int) -> Timed:
+    """River's usual loop, on Python's own numbers, which it takes fastest."""
+    values = stream(turn, of_errors, count)
+    listed: list[Any] = values.astype(int).tolist() if of_errors else values.tolist()
+    cls = river(name)
+    detector = cls(seed=1) if name.endswith("KSWIN") else cls()
+
+    def run() -> list[int]:
         found = []
-        for detector, x in zip(peers, next(fresh_lists), strict=True):
+        for i, x in enumerate(listed):
             detector.update(x)
-            found.append(detector.drift_detected)
+            if detector.drift_detected:
+                found.append(i)
         return found
 
-    def ours() -> Any:
-        return detectors_step(next(fresh), states)
-
-    return Row("12 detectors, one value each", 10.0, ours, "river", theirs, len(pairs))
+    return run, count
 
 
-def _scores(rng: np.random.Generator) -> Iterator[Row]:
-    n = 10_000
-    labels = [rng.random(n) < 0.1 for _ in range(BLOCKS)]
-    scores = [np.clip(rng.normal(0.3 + 0.3 * y, 0.2), 0.001, 0.999) for y in labels]
-    streaming = LogLoss()
-    pairs: tuple[tuple[str, Any, Any], ...] = (
-        ("auroc of a batch", auroc, roc_auc_score),
-        ("auprc of a batch", auprc, average_precision_score),
-        ("log loss update", streaming.update, log_loss),
-    )
-    for name, ours, theirs in pairs:
-        yield Row(
-            name, 1.0, _on(ours, labels, scores), "scikit-learn", _on(theirs, labels, scores), n
-        )
+def errors(turn: int) -> np.ndarray[Any, Any]:
+    """A value for each of 24 detectors, STEPS times."""
+    rng = np.random.default_rng([turn, 24])
+    return (rng.random((STEPS, 4 * len(CHEAP))) < 0.1).astype(np.float64)
 
 
-def _on(function: Any, labels: list[Any], scores: list[Any]) -> Callable[[], Any]:
-    fresh = cycle(zip(labels, scores, strict=True))
-    return lambda: function(*next(fresh))
+def all_in_one_call(turn: int) -> Timed:
+    values = errors(turn)
+    states = kk.join_states([make() for _, make, *_ in 4 * CHEAP])
+
+    def run() -> None:
+        for x in values:
+            kk.detectors_step(x, states)
+
+    return run, values.size
+
+
+def all_in_a_loop(turn: int) -> Timed:
+    values = errors(turn)
+    detectors = [river(name)() for _, _, name, *_ in 4 * CHEAP]
+    listed = values.astype(int).tolist()
+
+    def run() -> int:
+        found = 0
+        for row in listed:
+            for detector, x in zip(detectors, row, strict=True):
+                detector.update(x)
+                found += detector.drift_detected
+        return found
+
+    return run, values.size
+
+
+def scoring(turn: int, function: Any) -> Timed:
+    rng = np.random.default_rng([turn, ROWS])
+    labels = rng.random(ROWS) < 0.1
+    scores = np.clip(rng.normal(0.3 + 0.3 * labels, 0.2), 0.001, 0.999)
+    return lambda: function(labels, scores), ROWS
