@@ -3,6 +3,7 @@
 #   make test          ruff, mypy and the tests
 #   make bench         every benchmark, 35 minutes on a quiet machine; QUICK=1 for a fast look
 #   make bench-gpu     how much of an NVIDIA GPU's bare speed is served
+#   make bench-kernels  the statistics next to SciPy, DataSketches, Evidently, river
 #   TORCH_INDEX=URL    where torch comes from (e.g. PyTorch's own CPU wheels), else pip's default
 PYTHON ?= python3
 VENV   := .venv
@@ -11,7 +12,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test test-slow lint bench bench-gpu fuzz proto clean
+.PHONY: help demo test test-slow lint bench bench-gpu bench-kernels fuzz proto clean
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | cut -c5-
 
@@ -59,6 +60,10 @@ bench: $(VENV)/.dev
 bench-gpu: $(VENV)/.torch
 	@$(PIP) install -e .
 	$(BIN)/python benchmarks/gpu.py
+
+bench-kernels: $(VENV)/.dev
+	@$(PIP) install -e '.[bench]'
+	$(BIN)/python benchmarks/kernels.py --write-docs
 
 proto: $(VENV)/.dev
 	$(BIN)/python proto/compile.py

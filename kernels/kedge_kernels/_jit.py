@@ -1,5 +1,5 @@
-"""The decorators of every kernel: all compile options and their reasons, and where the compiled
-code is kept.
+"""The decorators of every kernel: all compile options and their reasons, where the compiled code
+is kept, and what there is to warm.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from typing import Any, TypeVar, cast
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# All kernels of the modules imported so far, and the functions that warm them.
+KERNELS: list[Any] = []
+WARM_UPS: list[Callable[[], None]] = []
 
 _PACKAGE = Path(__file__).parent
 
@@ -30,6 +34,14 @@ def brief_kernel(function: F) -> F:
     away and getting it back costs 120 us on average beside one busy Python thread.
     """
     return _compiled(function, nogil=False)
+
+
+def warm_up(function: F) -> F:
+    """Registers a function that calls every kernel of its module with every combination of argument
+    types that the public functions pass, so that nobody waits for the compiler later.
+    """
+    WARM_UPS.append(function)
+    return function
 
 
 def _compiled(function: F, nogil: bool) -> F:
@@ -52,7 +64,13 @@ def _compiled(function: F, nogil: bool) -> F:
         )(function)
     finally:
         config.CACHE_DIR = users_directory
+    KERNELS.append(compiled)
     return cast(F, compiled)
+
+
+def cache_directory() -> Path | None:
+    """The folder of the compiled kernels, which exists; None if every process compiles anew."""
+    return _CACHE
 
 
 def _cache_directory() -> Path | None:

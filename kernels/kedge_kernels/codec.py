@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge_kernels import lengths
+from kedge_kernels._jit import warm_up
 from kedge_kernels.answer_table import AnswerLayout, AnswerTable, OutputPlan
 from kedge_kernels.answer_write import (
     TOO_LONG,
@@ -184,8 +185,11 @@ def _complaint(code: int, layout: AnswerLayout, fields: Fields, outputs: Sequenc
     return f"the outputs of the batch need {expected} bytes, got {[each.size for each in outputs]}"
 
 
+@warm_up
 def warm() -> None:
-    """Compiles every kernel, or loads it from the cache: seconds when cold, else about 0.5 s."""
+    """Compiles every kernel of the codec, or loads it from the cache: seconds when cold, else about
+    0.5 s.
+    """
     tensor = InputPlan("x", "UINT8", 1, (-1,))
     table = RequestTable([RequestPlan("m", 1, True, (tensor,), ("y",), batched=False, rows_max=1)])
     answers = AnswerTable("m", 1, [OutputPlan("y", "UINT8", 1)], batched=False)

@@ -43,6 +43,9 @@ OWNERS = {
     "fsspec": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
+    "pyarrow": {"kedge_kernels", "monitoring"},
+    "plotly": {"monitoring"},
+    "datasketches": {"kedge_kernels"},
 }
 # What the core may not do: look at a clock, a disk, a network or another process.
 EFFECTS = {"asyncio", "time", "random", "os", "socket", "logging", "threading", "subprocess"}

@@ -9,11 +9,13 @@ import click
 from kedge import __version__
 from kedge.cli.bench import bench
 from kedge.cli.doctor import doctor
+from kedge.cli.drift import drift
 from kedge.cli.explain import explain
 from kedge.cli.init import init
 from kedge.cli.predict import predict
 from kedge.cli.serve import serve
 from kedge.cli.validate import validate
+from kedge.cli.warm import warm
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,5 +27,5 @@ def main() -> None:
     """
 
 
-for _verb in (init, doctor, validate, serve, predict, bench, explain):
+for _verb in (init, doctor, validate, serve, predict, bench, explain, drift, warm):
     main.add_command(_verb)

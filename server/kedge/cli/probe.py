@@ -63,9 +63,9 @@ def _import_torch() -> str:
 
 
 def _warm_kernels() -> str:
-    import kedge_kernels  # noqa: PLC0415 - its failure is a finding
+    from kedge_kernels.codec import warm  # noqa: PLC0415 - its failure is a finding
 
-    kedge_kernels.warm()
+    warm()
     modules = [module for name, module in sys.modules.items() if name.startswith("kedge_kernels.")]
     statistics = [
         value.stats
