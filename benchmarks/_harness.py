@@ -36,6 +36,10 @@ def run_benchmark(main: Callable[[], int]) -> NoReturn:
     except BenchmarkFailed as failure:
         console.print(f"[red]cannot measure[/]: {failure}", highlight=False)
         code = 2
+    except Exception:
+        # Left alone, it would end the process with 1, which says that a goal was missed.
+        console.print_exception()
+        code = 2
     sys.exit(code)
 
 

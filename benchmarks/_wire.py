@@ -61,7 +61,7 @@ MODELS = {
 
 
 class WrongAnswer(BenchmarkFailed):
-    """A server answered, but not with the values that its model gives."""
+    """A server does not answer, or not with the values that its model gives."""
 
 
 def payload(model: str = MODEL) -> Rows:
@@ -109,16 +109,17 @@ def check_answer(address: str, expected: Rows, model: str = MODEL) -> None:
     """Calls until the server answers, then compares the values.
 
     The retries are for a server that was paused: its connections and health checks have to
-    recover. Raises WrongAnswer, or the last grpc.RpcError after RECOVERY_S.
+    recover. Raises WrongAnswer, without an answer after RECOVERY_S.
     """
     deadline_s = time.monotonic() + RECOVERY_S
     while True:
         try:
             got = infer(address, model)
             break
-        except grpc.RpcError:
+        except grpc.RpcError as error:
             if time.monotonic() > deadline_s:
-                raise
+                reason = f"{error.code().name}: {error.details()}"
+                raise WrongAnswer(f"{address} does not answer '{model}': {reason}") from error
             time.sleep(0.1)
     if not _equal(got, expected):
         raise WrongAnswer(f"{address} answered {_text(got)}, expected {_text(expected)}")

@@ -124,7 +124,7 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for name in options.servers:
             try:
                 server = _start(name, folder, running)
-            except PeerAbsent as absent:
+            except (PeerAbsent, WrongAnswer) as absent:
                 console.print(f"[yellow]{name} is absent[/]: {absent}", highlight=False)
                 results[name] = {"label": peers.LABELS[name], "absent": str(absent), "rounds": []}
             else:

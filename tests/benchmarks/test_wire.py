@@ -1,6 +1,16 @@
 import numpy as np
 import pytest
-from _wire import MODELS, STRINGS, answered_rows, check_answer, grpc_frame, infer_request, payload
+from _processes import free_ports
+from _wire import (
+    MODELS,
+    STRINGS,
+    WrongAnswer,
+    answered_rows,
+    check_answer,
+    grpc_frame,
+    infer_request,
+    payload,
+)
 from tritonclient.grpc import InferInput, _utils, service_pb2
 
 
@@ -60,6 +70,13 @@ def test_numbers_instead_of_strings_are_a_wrong_answer(monkeypatch):
     monkeypatch.setattr("_wire.infer", lambda address, model: np.float32([[1.0, 2.0]]))
     with pytest.raises(RuntimeError, match="nowhere answered"):
         check_answer("nowhere", np.array([[b"1", b"2"]], dtype=object), "strings")
+
+
+def test_server_that_does_not_answer_is_named_with_its_model_and_the_reason(monkeypatch):
+    monkeypatch.setattr("_wire.RECOVERY_S", 0.0)
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    with pytest.raises(WrongAnswer, match=f"{address} does not answer 'image': UNAVAILABLE"):
+        check_answer(address, payload("image"), "image")
 
 
 def test_frame_is_flag_big_endian_length_and_message():
