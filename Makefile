@@ -1,6 +1,8 @@
 # Every target sets up .venv by itself; the machine needs Python 3.11+, make and a C compiler.
 #   make demo          train, serve and query the flight-delay models
 #   make test          ruff, mypy and the tests
+#   make bench         every benchmark, 35 minutes on a quiet machine; QUICK=1 for a fast look
+#   make bench-gpu     how much of an NVIDIA GPU's bare speed is served
 #   make bench-kernels  the statistics next to SciPy, DataSketches, Evidently, river
 #   TORCH_INDEX=URL    where torch comes from (e.g. PyTorch's own CPU wheels), else pip's default
 PYTHON ?= python3
@@ -10,7 +12,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH  := torch==2.13.0
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo test test-slow lint bench bench-kernels fuzz proto clean
+.PHONY: help demo test test-slow lint bench bench-gpu bench-kernels fuzz proto clean
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | cut -c5-
 
@@ -52,9 +54,12 @@ fuzz: $(VENV)/.dev
 # Needs Debian's nghttp2-client (h2load) and libb64-0d (perf_analyzer); each peer gets its own venv.
 bench: $(VENV)/.dev
 	@$(PIP) install -e '.[bench]'
-	$(BIN)/python benchmarks/serve.py --write-readme
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/all.py $(if $(QUICK),--quick,--write-readme)
+
+# Needs an NVIDIA GPU and a torch built for CUDA; exits with 3 without.
+bench-gpu: $(VENV)/.torch
+	@$(PIP) install -e .
+	$(BIN)/python benchmarks/gpu.py
 
 bench-kernels: $(VENV)/.dev
 	@$(PIP) install -e '.[bench]'

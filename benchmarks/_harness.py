@@ -7,18 +7,36 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
+BENCHMARKS_PAGE = REPOSITORY / "benchmarks" / "README.md"
 PACKAGES = ("kedge", "pygrpc-native", "numba", "torch", "numpy", "grpcio", "protobuf")
 
 console = Console()
+
+
+class BenchmarkFailed(RuntimeError):
+    """A benchmark cannot go on; the first line of the message says why."""
+
+
+def run_benchmark(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with main's code; with 2 and the reason if it could not measure."""
+    try:
+        code = main()
+    except BenchmarkFailed as failure:
+        console.print(f"[red]cannot measure[/]: {failure}", highlight=False)
+        code = 2
+    sys.exit(code)
 
 
 def fingerprint() -> dict[str, Any]:
@@ -48,22 +66,32 @@ def describe(machine: dict[str, Any]) -> str:
     )
 
 
-def append_result(benchmark: str, row: dict[str, Any]) -> Path:
-    """Adds one run to results/BENCHMARK.jsonl, with date and fingerprint; returns the file."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{benchmark}.jsonl"
+def result_row(benchmark: str, row: dict[str, Any]) -> dict[str, Any]:
+    """One run with its date and fingerprint."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    whole = {"benchmark": benchmark, "date": date, "machine": fingerprint(), **row}
+    return {"benchmark": benchmark, "date": date, "machine": fingerprint(), **row}
+
+
+def keep_result(row: dict[str, Any], quick: bool = False) -> None:
+    """Adds a result_row() to results/BENCHMARK.jsonl and says so; a quick look is not kept."""
+    if quick:
+        console.print("a quick look, not kept")
+        return
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{row['benchmark']}.jsonl"
     with path.open("a") as results:
-        results.write(json.dumps(whole) + "\n")
-    return path
+        results.write(json.dumps(row) + "\n")
+    console.print(f"added to {path.relative_to(REPOSITORY)}")
 
 
-def last_result(benchmark: str) -> dict[str, Any]:
-    """The newest row of results/BENCHMARK.jsonl."""
-    rows = (RESULTS / f"{benchmark}.jsonl").read_text().splitlines()
-    row: dict[str, Any] = json.loads(rows[-1])
-    return row
+def how(row: dict[str, Any], settings: str) -> str:
+    """When, by which settings and on which machine a row was measured: one line under a table."""
+    return f"{row['date'][:10]}, {settings}: {describe(row['machine'])}."
+
+
+def show(report: str) -> None:
+    """Prints Markdown: drawn in a terminal, as it is in a file."""
+    console.print(Markdown(report) if console.is_terminal else report, soft_wrap=True)
 
 
 def replace_block(text: str, name: str, body: str) -> str:
@@ -77,6 +105,11 @@ def replace_block(text: str, name: str, body: str) -> str:
     if not (found_start and found_end):
         raise ValueError(f"no {start} … {end} block to write the table into")
     return f"{before}{start}\n{body.strip()}\n{end}{after}"
+
+
+def write_block(page: Path, name: str, body: str) -> None:
+    """replace_block() in a file."""
+    page.write_text(replace_block(page.read_text(), name, body))
 
 
 def _field(path: str, name: str) -> str:

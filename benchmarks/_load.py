@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _harness import BenchmarkFailed
 from _wire import METHOD_PATH, MODEL, grpc_frame
 
 # Connections x streams, as square as can be: one connection would measure one HTTP/2 session,
 # one stream per connection would measure the accept path.
-CONNECTIONS_AND_STREAMS = {1: (1, 1), 16: (4, 4), 64: (8, 8), 256: (16, 16)}
+CONNECTIONS_AND_STREAMS = {1: (1, 1), 4: (2, 2), 16: (4, 4), 64: (8, 8), 256: (16, 16)}
 PERF_ANALYZER_WINDOW_MS = 2000
 TOOL_TIMEOUT_S = 300.0
 
 
-class LoadFailed(RuntimeError):
+class LoadFailed(BenchmarkFailed):
     """A load tool failed, or a server refused requests under load."""
 
 
@@ -55,10 +56,19 @@ def h2load(address: str, message: bytes, in_flight: int, seconds: float) -> Load
 
 
 def h2load_count(
-    address: str, message: bytes, requests: int, connections: int, streams: int
+    address: str,
+    message: bytes,
+    requests: int,
+    connections: int,
+    streams: int,
+    deadline_ms: int = 0,
 ) -> Load:
-    """As h2load(), for a number of requests instead of a time."""
+    """As h2load(), for a number of requests instead of a time. deadline_ms: each call's own, 0 for
+    none.
+    """
     limit = ["-n", str(requests)]
+    if deadline_ms:
+        limit += ["-H", f"grpc-timeout: {deadline_ms}m"]
     return _h2load(address, message, [*limit, "-c", str(connections), "-m", str(streams)])
 
 
@@ -66,10 +76,38 @@ def _h2load(address: str, message: bytes, options: Sequence[str]) -> Load:
     with tempfile.TemporaryDirectory(prefix="kedge-load-") as folder:
         body, log = Path(folder, "body"), Path(folder, "log.tsv")
         body.write_bytes(grpc_frame(message))
-        headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
-        files = ["-d", str(body), f"--log-file={log}"]
-        _run(["h2load", *options, *headers, *files, f"http://{address}{METHOD_PATH}"])
+        _run(_command(address, body, [*options, f"--log-file={log}"]))
         return read_h2load_log(log)
+
+
+class BackgroundLoad:
+    """An h2load that runs until stop(); nobody looks at what it measures."""
+
+    def __init__(self, command: Sequence[str], folder: tempfile.TemporaryDirectory[str]) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+def h2load_background(address: str, message: bytes, in_flight: int) -> BackgroundLoad:
+    """Keeps in_flight gRPC calls open on one connection; whether they succeed is the caller's."""
+    folder = tempfile.TemporaryDirectory(prefix="kedge-load-")
+    body = Path(folder.name, "body")
+    body.write_bytes(grpc_frame(message))
+    limit = ["-D", f"{TOOL_TIMEOUT_S:.0f}s", "-c", "1", "-m", str(in_flight)]
+    return BackgroundLoad(_command(address, body, limit), folder)
+
+
+def _command(address: str, body: Path, options: Sequence[str]) -> list[str]:
+    headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    return ["h2load", *options, *headers, "-d", str(body), f"http://{address}{METHOD_PATH}"]
 
 
 def read_h2load_log(log: Path) -> Load:

@@ -12,7 +12,14 @@ from _report import IN_FLIGHT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"kedge": "#0b7a75", "grpc_aio": "#8d99ae", "triton": "#e09f3e", "ray": "#9e2a2b"}
+COLOURS = {
+    "kedge": "#0b7a75",
+    "kedge_workers": "#56b8a5",
+    "grpc_aio": "#8d99ae",
+    "triton": "#e09f3e",
+    "mlserver": "#6d597a",
+    "ray": "#9e2a2b",
+}
 
 
 def plot(row: Mapping[str, Any], path: Path) -> None:
@@ -27,12 +34,12 @@ def plot(row: Mapping[str, Any], path: Path) -> None:
     plt.rcParams.update({"svg.hashsalt": "kedge", "font.size": 9, "axes.spines.top": False})
     plt.rcParams["axes.spines.right"] = False
     figure, (cpu, throughput, latency) = plt.subplots(
-        1, 3, figsize=(11, 3.4), layout="constrained", width_ratios=[1.1, 1, 1]
+        1, 3, figsize=(11, 3.9), layout="constrained", width_ratios=[1.1, 1, 1]
     )
     _draw_cpu(cpu, servers)
     _draw_throughput(throughput, servers)
     _draw_latency(latency, servers)
-    figure.legend(*throughput.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.legend(*throughput.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
@@ -42,7 +49,7 @@ def _draw_cpu(axes: Axes, servers: Mapping[str, Any]) -> None:
     names = list(servers)[::-1]
     values = [servers[name]["median"]["h2load_64.cpu_us_per_request"] for name in names]
     bars = axes.barh(
-        [servers[name]["label"].replace(", ", "\n") for name in names],
+        [servers[name]["label"].replace(", ", "\n", 1) for name in names],
         values,
         color=[COLOURS[name] for name in names],
     )
@@ -68,7 +75,7 @@ def _draw_latency(axes: Axes, servers: Mapping[str, Any]) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     _label_in_flight(axes)
-    axes.set_title("latency in ms, p50 solid, p99 dotted\nless is better")
+    axes.set_title("latency, ms: p50 solid, p99 dotted\nless is better")
 
 
 def _label_in_flight(axes: Axes) -> None:

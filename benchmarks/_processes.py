@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from _harness import BenchmarkFailed
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 15.0
@@ -18,7 +20,7 @@ STOP_TIMEOUT_S = 15.0
 GUARD = ("sh", "-c", 'read _; exec pkill -KILL -s "$1"', "guard")
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(BenchmarkFailed):
     """A server ended, or did not say that it is ready.
 
     The first line of the message says it all; after it comes the end of the server's log.
@@ -29,7 +31,8 @@ class ServerProcess:
     """One server and everything it spawned, from start() to stop().
 
     Its output goes to a file, so no pipe can fill up. The whole tree is followed through the
-    parent ids; a process once seen is remembered, because an orphan loses its parent.
+    parent ids; a process once seen is remembered, because an orphan loses its parent, and one that
+    was never seen with its parent still belongs to the session.
     """
 
     def __init__(
@@ -86,7 +89,10 @@ class ServerProcess:
         for pid, stat in stats.items():
             children.setdefault(stat.parent, []).append(pid)
         tree = {pid for pid, start in self._started_ticks.items() if _is_same(stats, pid, start)}
-        waiting = [*tree, *([self.pid] if self._root.returncode is None else [])]
+        # Once the root is reaped its number may be anyone's, and so may the session's.
+        if self._root.returncode is None or self.pid not in stats:
+            tree |= {pid for pid, stat in stats.items() if stat.session == self.pid}
+        waiting = list(tree)
         while waiting:
             pid = waiting.pop()
             tree.add(pid)
@@ -174,6 +180,22 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def run_program(command: Sequence[str | Path]) -> None:
+    """Runs a program that prepares something; raises ServerFailed with its last lines."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = [line for line in done.stdout.splitlines() if line.strip()]
+        last = lines[-1] if lines else "nothing was printed"
+        text = "\n".join(lines[-12:])
+        raise ServerFailed(f"{command[1]} ended with code {done.returncode}: {last}\n{text}")
+
+
 def free_ports(count: int) -> list[int]:
     """Different TCP ports of 127.0.0.1 that were free a moment ago."""
     with ExitStack() as probes:
@@ -184,14 +206,15 @@ def free_ports(count: int) -> list[int]:
 
 
 class ProcStat:
-    """The fields of /proc/PID/stat that matter here (proc(5): 4, 14 to 17, 22)."""
+    """The fields of /proc/PID/stat that matter here (proc(5): 4, 6, 14 to 17, 22)."""
 
-    __slots__ = ("cpu_ticks", "parent", "started_ticks")
+    __slots__ = ("cpu_ticks", "parent", "session", "started_ticks")
 
     def __init__(self, text: str) -> None:
         # The command name may hold spaces and brackets; the fields after it start at number 3.
         fields = text.rpartition(")")[2].split()
         self.parent = int(fields[1])
+        self.session = int(fields[3])
         self.cpu_ticks = sum(int(field) for field in fields[11:15])
         self.started_ticks = int(fields[19])
 

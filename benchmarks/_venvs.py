@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
-from _harness import REPOSITORY, console
+from _harness import REPOSITORY, BenchmarkFailed, console
 
 REQUIREMENTS = REPOSITORY / "benchmarks" / "requirements"
 VENVS = REPOSITORY / ".venvs"
@@ -17,7 +17,7 @@ VENVS = REPOSITORY / ".venvs"
 BARE = frozenset({"triton", "perf_analyzer"})
 
 
-class PeerAbsent(RuntimeError):
+class PeerAbsent(BenchmarkFailed):
     """A peer or tool that cannot be installed or started here; the message says why."""
 
 

@@ -17,7 +17,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _harness import REPOSITORY, append_result, console, describe, last_result, replace_block
+from _harness import (
+    REPOSITORY,
+    console,
+    how,
+    keep_result,
+    result_row,
+    run_benchmark,
+    show,
+    write_block,
+)
 from kernel_rows._contest import Contest, Peer
 
 DOCS = REPOSITORY / "docs"

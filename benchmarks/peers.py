@@ -1,104 +1,63 @@
-"""The four servers of the comparison: how each is installed, started, and known to serve."""
+"""The servers of the comparison: how each is installed, started, and known to serve."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 from _harness import REPOSITORY, console
+from _kedge import serve_torchscript
 from _processes import ServerFailed, ServerProcess, free_ports
+from _servers import Server, port_options, ready
 from _venvs import PeerAbsent, site_packages, venv_for
-from _wire import MODEL, Rows, payload
+from _wire import MODELS, payload
 
 SERVERS = REPOSITORY / "benchmarks" / "servers"
-START_TIMEOUT_S = 60.0
 READY_LINE = r"^ready grpc=(\S+)"
-KEDGE_READY_LINE = r"^ready grpc=(\S+) http=\S+ metrics=(\S+)"
+# What every server of the comparison serves.
+COMPARED = ("bench", "image", "strings")
+IDENTITY = {model: payload(model) for model in COMPARED}
 
 
-@dataclass(frozen=True)
-class Server:
-    """One running server of the comparison.
-
-    serving: pattern of the command lines whose CPU time counts, None for the whole tree.
-    metrics: address of its Prometheus page, None if it has none that the benchmark reads.
-    """
-
-    name: str
-    process: ServerProcess
-    address: str
-    expected: Rows
-    serving: str | None = None
-    metrics: str | None = None
-
-    def cpu_s(self) -> float:
-        """CPU seconds so far of the processes that serve."""
-        return self.process.cpu_s(self.serving)
+def kedge(folder: Path) -> Server:
+    """`kedge serve` of TorchScript models in the gateway process."""
+    return serve_torchscript(folder, COMPARED)
 
 
-def kedge(folder: Path, model: str = MODEL) -> Server:
-    """`kedge serve` of a TorchScript model in a Triton repository, with its defaults.
-
-    model: a name that servers/torchscript.py knows.
-    """
-    repository, expected = make_model(folder, model)
-    process = start_kedge(repository, folder)
-    ready = _ready(process, KEDGE_READY_LINE)
-    return Server("kedge", process, ready[0], expected, metrics=ready[1])
-
-
-def make_model(folder: Path, model: str) -> tuple[Path, Rows]:
-    """Makes a model; returns its repository and its answer to the payload."""
-    np.save(folder / "payload.npy", payload(model))
-    program = [sys.executable, str(SERVERS / "torchscript.py"), model, str(folder)]
-    subprocess.run(program, check=True)
-    expected: Rows = np.load(folder / "expected.npy")
-    return folder / "repository", expected
-
-
-def start_kedge(repository: Path, folder: Path) -> ServerProcess:
-    """Starts `kedge serve` on free ports; it is not ready yet."""
-    program = Path(sys.executable).with_name("kedge")
-    if not program.exists():
-        raise PeerAbsent(f"{program} is not there: install this repository into its environment")
-    options = [*_port_options(*free_ports(3)), f"--state={folder / 'state'}"]
-    return ServerProcess(folder / "kedge.log", program, "serve", repository, *options)
-
-
-@contextmanager
-def running_kedge(folder: Path, model: str = MODEL) -> Iterator[Server]:
-    """Kedge with its files under a new folder, ended when the block is left."""
-    folder.mkdir()
-    server = kedge(folder, model)
-    try:
-        yield server
-    finally:
-        server.process.stop()
+def kedge_workers(folder: Path) -> Server:
+    """The same with every model in a worker process."""
+    return serve_torchscript(folder, COMPARED, placement="workers", name="kedge_workers")
 
 
 def grpc_aio(folder: Path) -> Server:
     """A grpc.aio echo in the environment of the benchmark itself."""
     script, port = SERVERS / "grpc_aio_echo.py", free_ports(1)[0]
     process = ServerProcess(folder / "grpc_aio.log", sys.executable, script, str(port))
-    return Server("grpc_aio", process, _ready(process, READY_LINE)[0], payload())
+    return Server("grpc_aio", process, ready(process, READY_LINE)[0], IDENTITY)
 
 
 def triton(folder: Path) -> Server:
-    """The tritonserver binary of the nvidia-pytriton wheel, with a python-backend identity."""
+    """The tritonserver binary of the nvidia-pytriton wheel, with python-backend identities."""
+    repository = folder / "repository"
+    for model in COMPARED:
+        write_triton_model(repository, model, SERVERS / "triton_identity.py")
+    return start_triton(folder, repository)
+
+
+def start_triton(folder: Path, repository: Path) -> Server:
+    """Triton with a repository of python-backend models, ready."""
     venv = venv_for("triton")
     wheel = site_packages(venv) / "pytriton" / "tritonserver"
     ports = free_ports(3)
     options = [
-        f"--model-repository={SERVERS / 'triton_repository'}",
+        f"--model-repository={repository}",
         f"--backend-directory={_triton_backends(wheel)}",
-        *_port_options(*ports),
+        *port_options(*ports),
         *[f"--{kind}-address=127.0.0.1" for kind in ("grpc", "http", "metrics")],
     ]
     environment = {
@@ -109,8 +68,25 @@ def triton(folder: Path) -> Server:
     }
     program = wheel / "bin" / "tritonserver"
     process = ServerProcess(folder / "triton.log", program, *options, env=environment)
-    _ready(process, r"(Started) GRPCInferenceService")
-    return Server("triton", process, f"127.0.0.1:{ports[0]}", payload())
+    ready(process, r"(Started) GRPCInferenceService")
+    return Server("triton", process, f"127.0.0.1:{ports[0]}", IDENTITY)
+
+
+def write_triton_model(repository: Path, model: str, program: Path) -> None:
+    """One python-backend model with dynamic batching, its input as its output."""
+    interface = MODELS[model]
+    version = repository / model / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(program.read_text())
+    datatype = "TYPE_STRING" if interface.datatype == "BYTES" else f"TYPE_{interface.datatype}"
+    tensor = f"data_type: {datatype} dims: {list(interface.input_dims)}"
+    (repository / model / "config.pbtxt").write_text(f"""backend: "python"
+max_batch_size: {interface.rows_max}
+input {{ name: "INPUT0" {tensor} }}
+output {{ name: "OUTPUT0" {tensor} }}
+instance_group {{ kind: KIND_CPU count: 1 }}
+dynamic_batching {{ }}
+""")
 
 
 def _triton_backends(wheel: Path) -> Path:
@@ -123,6 +99,38 @@ def _triton_backends(wheel: Path) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(stub)
     return wheel / "backends"
+
+
+def mlserver(folder: Path) -> Server:
+    """MLServer with an echo runtime in its one process, access log off: its fastest settings."""
+    venv = venv_for("mlserver")
+    grpc_port, http_port, metrics_port = map(str, free_ports(3))
+    for model in COMPARED:
+        own_folder = folder / "models" / model
+        own_folder.mkdir(parents=True)
+        settings = {"name": model, "implementation": "mlserver_echo.Echo"}
+        (own_folder / "model-settings.json").write_text(json.dumps(settings))
+    environment = {
+        "PYTHONPATH": str(SERVERS),
+        "MLSERVER_DEBUG": "false",
+        "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_GRPC_PORT": grpc_port,
+        "MLSERVER_HTTP_PORT": http_port,
+        "MLSERVER_METRICS_PORT": metrics_port,
+        # 0 is no pool: with its default of one worker every request is pickled to it and back.
+        "MLSERVER_PARALLEL_WORKERS": "0",
+    }
+    command = [venv / "bin" / "mlserver", "start", folder / "models"]
+    process = ServerProcess(folder / "mlserver.log", *command, env=environment)
+    ready(process, r"(gRPC server running)")
+    return Server(
+        "mlserver",
+        process,
+        f"127.0.0.1:{grpc_port}",
+        IDENTITY,
+        metrics=f"127.0.0.1:{metrics_port}",
+        success_metric="model_infer_request_success_total",
+    )
 
 
 def ray(folder: Path) -> Server:
@@ -153,23 +161,27 @@ def ray(folder: Path) -> Server:
         http_port,
         env=environment,
     )
-    address = _ready(process, READY_LINE)[0]
+    address = ready(process, READY_LINE)[0]
     # Ray's scheduler, controller and logging only idle: they are not counted per request.
-    return Server("ray", process, address, payload(), serving=r"ray::ServeReplica|haproxy")
+    return Server("ray", process, address, IDENTITY, serving=r"ray::ServeReplica|haproxy")
 
 
 PEERS: Mapping[str, Callable[[Path], Server]] = {
     "kedge": kedge,
+    "kedge_workers": kedge_workers,
     "grpc_aio": grpc_aio,
     "triton": triton,
+    "mlserver": mlserver,
     "ray": ray,
 }
 
 
 LABELS: Mapping[str, str] = {
-    "kedge": "Kedge, MLP",
+    "kedge": "Kedge, inline",
+    "kedge_workers": "Kedge, worker process",
     "grpc_aio": "grpc.aio, echo",
     "triton": "Triton, python-backend identity",
+    "mlserver": "MLServer, echo",
     "ray": "Ray Serve, direct ingress + HAProxy, echo",
 }
 
@@ -184,18 +196,3 @@ def start(name: str, folder: Path) -> Server:
             return PEERS[name](folder)
         except (ServerFailed, OSError, subprocess.CalledProcessError) as failure:
             raise PeerAbsent(f"not started: {failure}") from failure
-
-
-def _port_options(grpc: int, http: int, metrics: int) -> list[str]:
-    """Kedge and Triton call their ports the same."""
-    return [f"--grpc-port={grpc}", f"--http-port={http}", f"--metrics-port={metrics}"]
-
-
-def _ready(process: ServerProcess, pattern: str) -> tuple[str, ...]:
-    """Waits for the line that says the server serves; a server that does not is ended."""
-    try:
-        groups = process.wait_for_line(pattern, START_TIMEOUT_S).groups()
-    except BaseException:
-        process.stop()
-        raise
-    return tuple(str(group) for group in groups)

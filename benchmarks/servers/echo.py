@@ -3,6 +3,8 @@
 They work on the protobuf objects of the stock client, as a hand-written gRPC server does.
 """
 
+from collections import Counter
+
 from tritonclient.grpc import service_pb2
 
 
@@ -10,7 +12,7 @@ class Echo:
     """Answers ModelInfer with its own input, and counts, so that a load can be checked."""
 
     def __init__(self) -> None:
-        self.answers = 0
+        self.answers: Counter[str] = Counter()
 
     def infer(self, request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferResponse:
         """The first input of the request as OUTPUT0, raw."""
@@ -20,12 +22,14 @@ class Echo:
         )
         response.outputs.add(name="OUTPUT0", datatype=given.datatype, shape=given.shape)
         response.raw_output_contents.append(request.raw_input_contents[0])
-        self.answers += 1
+        self.answers[request.model_name] += 1
         return response
 
-    def statistics(self) -> service_pb2.ModelStatisticsResponse:
+    def statistics(
+        self, request: service_pb2.ModelStatisticsRequest
+    ) -> service_pb2.ModelStatisticsResponse:
         """ModelStatistics with the one figure that the benchmark reads, success.count."""
         response = service_pb2.ModelStatisticsResponse()
-        model = response.model_stats.add(name="bench", version="1")
-        model.inference_stats.success.count = self.answers
+        model = response.model_stats.add(name=request.name, version="1")
+        model.inference_stats.success.count = self.answers[request.name]
         return response

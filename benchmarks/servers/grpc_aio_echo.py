@@ -20,9 +20,9 @@ class EchoServicer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return self._echo.infer(request)
 
     async def ModelStatistics(  # noqa: N802
-        self, _request: service_pb2.ModelStatisticsRequest, _context: grpc.aio.ServicerContext
+        self, request: service_pb2.ModelStatisticsRequest, _context: grpc.aio.ServicerContext
     ) -> service_pb2.ModelStatisticsResponse:
-        return self._echo.statistics()
+        return self._echo.statistics(request)
 
 
 async def serve(port: int) -> None:

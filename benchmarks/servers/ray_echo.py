@@ -34,9 +34,9 @@ class EchoDeployment:
         return self._echo.infer(request)
 
     async def ModelStatistics(  # noqa: N802
-        self, _request: service_pb2.ModelStatisticsRequest
+        self, request: service_pb2.ModelStatisticsRequest
     ) -> service_pb2.ModelStatisticsResponse:
-        return self._echo.statistics()
+        return self._echo.statistics(request)
 
 
 def main(temp_dir: str, grpc_port: int, http_port: int) -> None:

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge_kernels import lengths
 from kedge_kernels._jit import warm_up
 from kedge_kernels.answer_table import AnswerLayout, AnswerTable, OutputPlan
 from kedge_kernels.answer_write import (
@@ -208,3 +209,4 @@ def warm() -> None:
         encode(answers, fields, [(contents_bytes,)], [batch])
     start = np.array([address_of(payload)])
     scan_addresses(start, np.array([len(payload)]), table)
+    lengths.warm()

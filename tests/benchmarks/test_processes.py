@@ -29,6 +29,24 @@ child = subprocess.Popen([sys.executable, "-c", sleep], start_new_session=True)
 print("ready", child.pid, flush=True)
 time.sleep(60)
 """
+CHILDREN_AND_GRANDCHILD_THAT_WORK = """
+import subprocess, sys, time
+work = "import time\\nwhile time.process_time() < 0.2: pass\\n"
+work += "print('.', flush=True); time.sleep(60)"
+parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
+for code in (work, work, parent):
+    subprocess.Popen([sys.executable, "-c", code])
+time.sleep(60)
+"""
+ORPHAN_OF_A_PARENT_THAT_ENDED_AT_ONCE = """
+import subprocess, sys, time
+sleep = "import time; time.sleep(60)"
+start = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1]]); "
+start += "print('ready', child.pid, flush=True)"
+subprocess.run([sys.executable, "-c", start, sleep])
+print("reaped", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -63,15 +81,31 @@ def ended(pids, within_s):
 
 
 def test_stat_is_read_right_when_the_command_name_holds_spaces_and_brackets():
-    fields = ["S", "77", *["0"] * 9, "1", "2", "4", "8", *["0"] * 4, "991", "0"]
+    fields = ["S", "77", "0", "88", *["0"] * 7, "1", "2", "4", "8", *["0"] * 4, "991", "0"]
     stat = ProcStat(f"5 (a ) b) {' '.join(fields)}")
-    assert (stat.parent, stat.cpu_ticks, stat.started_ticks) == (77, 15, 991)
+    assert (stat.parent, stat.session) == (77, 88)
+    assert (stat.cpu_ticks, stat.started_ticks) == (15, 991)
 
 
 def test_tree_holds_the_server_and_its_child(run):
     process = run(PARENT_AND_CHILD)
     child = int(process.wait_for_line(r"ready (\d+)", 10)[1])
     assert process.pids() == sorted([process.pid, child])
+
+
+def test_tree_holds_an_orphan_whose_parent_was_gone_before_anyone_looked(run):
+    process = run(ORPHAN_OF_A_PARENT_THAT_ENDED_AT_ONCE)
+    process.wait_for_line(r"reaped", 10)
+    child = int(process.wait_for_line(r"ready (\d+)", 10)[1])
+    assert process.pids() == sorted([process.pid, child])
+
+
+def test_cpu_time_counts_every_process_of_the_tree_once(run):
+    process = run(CHILDREN_AND_GRANDCHILD_THAT_WORK)
+    process.wait_for_line(r"\A\.\n\.\n\.\n", 20)
+    assert len(process.pids()) == 5
+    # Three that worked for 0.2 s, and the start of five interpreters.
+    assert 0.55 <= process.cpu_s() < 1.2
 
 
 def test_stop_ends_an_orphan_that_ignores_sigterm(run):

@@ -2,28 +2,34 @@ import copy
 
 import pytest
 from _harness import replace_block
-from _metrics import parse_codec_paths
-from _report import IN_FLIGHT, Goal, codec_line, goal_rows, goal_table, markdown, server_table
+from _metrics import parse_codec_paths, samples
+from _report import (
+    IMAGE_GOALS,
+    LOADS,
+    Goal,
+    codec_line,
+    goal_rows,
+    goal_table,
+    is_missed,
+    markdown,
+    markdown_payloads,
+    measure_prefix,
+    payload_table,
+    server_table,
+)
 
-MACHINE = {
-    "cpu": "Testprocessor",
-    "cpu_family": "1",
-    "cores": 2,
-    "memory_gib": 4,
-    "kernel": "6",
-    "python": "3.11",
-    "packages": {"torch": "2.13", "numba": "0.68"},
-    "commit": "abc",
-    "uncommitted": False,
-}
+from support.benchmark_machine import MACHINE
 
 
 def measures(cpu_us, p50_us=100.0):
     figures = {"pss_mb": 50.0, "perf_analyzer_16.requests_per_s": 1e6 / cpu_us}
-    for n in IN_FLIGHT:
-        figures[f"h2load_{n}.cpu_us_per_request"] = cpu_us
-        figures[f"h2load_{n}.requests_per_s"] = 1e6 / cpu_us
-        figures[f"h2load_{n}.p50_us"], figures[f"h2load_{n}.p99_us"] = p50_us, 2 * p50_us
+    for model, counts in LOADS.items():
+        prefix = measure_prefix(model)
+        figures[f"{prefix}peak_growth_mb"] = cpu_us
+        for load in (f"{prefix}h2load_{n}" for n in counts):
+            figures[f"{load}.cpu_us_per_request"] = cpu_us
+            figures[f"{load}.requests_per_s"] = 1e6 / cpu_us
+            figures[f"{load}.p50_us"], figures[f"{load}.p99_us"] = p50_us, 2 * p50_us
     return figures
 
 
@@ -84,6 +90,54 @@ def test_codec_line_sums_the_rounds_and_is_silent_without_the_counter(servers):
     assert codec_line({"triton": servers["triton"]}) == ""
 
 
+def test_worker_goal_holds_the_worker_process_against_triton_not_the_inline_server(servers):
+    by_text = {row["goal"]: row for row in goal_rows(servers)}
+    text = "server CPU, 64 in flight, worker process, to Triton"
+    assert by_text[text]["reached"] is None
+    servers["kedge_workers"] = server("Kedge, worker", measures(24.0))
+    row = {row["goal"]: row for row in goal_rows(servers)}[text]
+    assert (row["ratio"], row["bound"], row["reached"]) == (0.5, 0.5, True)
+
+
+def test_image_goals_are_requests_per_s_at_1_4_and_16_in_flight_for_both_placements(servers):
+    servers["kedge_workers"] = server("Kedge, worker", measures(96.0))
+    rows = goal_rows(servers, IMAGE_GOALS)
+    assert [(row["ratio"], row["reached"]) for row in rows] == [(4.0, True)] * 3 + [
+        (0.5, False)
+    ] * 3
+
+
+def test_run_is_missed_by_a_measured_goal_only_and_not_by_a_stretch():
+    def goal(reached, stretch=False):
+        return {"reached": reached, "stretch": stretch}
+
+    assert not is_missed([goal(True), goal(None), goal(False, stretch=True)])
+    assert is_missed([goal(True), goal(False)])
+
+
+def test_payload_table_shows_the_largest_growth_of_the_rounds_and_the_medians_of_all_else(servers):
+    table = payload_table(servers, "image").splitlines()
+    assert table[0].count("|") == table[2].count("|") == table[4].count("|") == 10
+    assert table[2].startswith("| Kedge | 83,333 | 83,333 | 83,333 | 0.10 / 0.20 |")
+    assert table[2].endswith("| 12.0 | 14 |")
+
+
+def test_report_of_payloads_has_a_table_each_and_the_image_goals(servers):
+    row = {
+        "date": "2024-05-06",
+        "settings": {"rounds": 1, "seconds": 1.0, "payloads": ["image", "strings"]},
+        "load_tool": "h2load",
+        "servers": servers,
+        "image_goals": goal_rows(servers, IMAGE_GOALS),
+        "machine": MACHINE,
+    }
+    report = markdown_payloads(row)
+    assert report.count("| Kedge | ") == 2
+    assert "requests/s, 16 in flight, inline, to Triton | ≥ 1 | 4.000 |" in report
+    row["settings"]["payloads"] = ["strings"]
+    assert "FP32" not in markdown_payloads(row)
+
+
 def test_report_says_when_how_and_on_which_machine(servers):
     row = {
         "date": "2024-05-06T07:08:09+00:00",
@@ -107,6 +161,20 @@ kedge_codec_requests_total{model="b",version="1",path="protobuf"} 2
 other_total{path="fast"} 9
 """
     assert parse_codec_paths(page) == {"fast": 1_000_005.0, "protobuf": 2.0}
+
+
+def test_samples_are_read_with_and_without_labels_whatever_stands_in_them():
+    page = """# HELP a_total text
+a_total 3
+a_total{model="b",version=""} 1.5 1395066363000
+a_total{model="c, \\"d\\""} 2
+a_total_created{model="b"} 9
+"""
+    assert list(samples(page, "a_total")) == [
+        ({}, 3.0),
+        ({"model": "b", "version": ""}, 1.5),
+        ({"model": 'c, \\"d\\"'}, 2.0),
+    ]
 
 
 def test_replace_block_keeps_all_that_stands_outside_the_marks():

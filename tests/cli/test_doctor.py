@@ -29,7 +29,7 @@ def save(module: torch.nn.Module, path: Path) -> None:
     torch.jit.save(torch.jit.script(module), str(path))
 
 
-def findings(kedge: Kedge, *targets: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+def findings(kedge: Kedge, *targets: Path | str) -> tuple[int, dict[str, dict[str, Any]]]:
     result = kedge("doctor", *targets, *ANY_PORTS, "-o", "json")
     return result.exit_code, {row["check"]: row for row in json.loads(result.stdout)}
 
@@ -68,3 +68,18 @@ def test_a_broken_target_and_a_taken_port_fail_with_the_reason(kedge: Kedge, pro
     assert result.exit_code == 1
     assert "endpoint.yaml:1: apiVersion: is required" in result.stdout
     assert f"127.0.0.1:{port}: Address already in use" in result.stdout
+
+
+def test_a_model_that_is_code_is_tried_only_when_allowed(kedge: Kedge, project: Path) -> None:
+    folder = project / "code"
+    folder.mkdir()
+    (folder / "model.py").write_text(
+        "import torch\ndef load(path):\n    return torch.nn.Identity()\n"
+    )
+    (project / "endpoint.yaml").write_text(ENDPOINT.replace("model.pt", "code"))
+    exit_code, rows = findings(kedge, project)
+    assert exit_code == 1
+    assert "--allow-model-code" in rows["model tiny:1"]["detail"]
+    exit_code, rows = findings(kedge, project, "--allow-model-code")
+    assert exit_code == 0, rows
+    assert "loads and runs on cpu" in rows["model tiny:1"]["detail"]

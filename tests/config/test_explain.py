@@ -37,8 +37,11 @@ def test_defaults_are_those_of_the_core_and_can_be_typed_as_shown() -> None:
     document = yaml.safe_load(ENDPOINT[: ENDPOINT.index("serving:")])
     implicit = check(parse_document(yaml.safe_dump(document).encode(), "e.yaml"))
     for key, default in shown.items():
-        _, section, name = key.split(".")
-        document.setdefault("serving", {}).setdefault(section, {})[name] = yaml.safe_load(default)
+        *sections, name = key.replace("versions.N", "versions.1").split(".")
+        section = document
+        for step in sections:
+            section = section.setdefault(step, {})
+        section[name] = yaml.safe_load(default)
     explicit = check(parse_document(yaml.safe_dump(document).encode(), "e.yaml"))
     assert explicit == implicit
 

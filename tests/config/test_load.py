@@ -10,8 +10,15 @@ from config.conftest import ENDPOINT, Write
 from kedge.config.load import load_endpoint
 from kedge.config.problems import ConfigError
 from kedge.core.datatypes import DATATYPES
-from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, QueueLimits
-from kedge.core.values import ModelRef, ModelSchema, TensorSpec
+from kedge.core.settings import (
+    QUEUE_ROWS_MAX,
+    BatchLimits,
+    Compile,
+    ExecutionLimits,
+    Placement,
+    QueueLimits,
+)
+from kedge.core.values import ModelFormat, ModelRef, ModelSchema, TensorSpec
 
 SMALL = """\
 apiVersion: kedge/v1
@@ -59,10 +66,98 @@ def test_what_the_file_says_arrives_in_internal_units(write: Write) -> None:
     )
 
 
+def test_length_buckets_arrive_in_the_execution_limits(write: Write) -> None:
+    text = SMALL.replace("shape: [-1]}", "shape: [-1, -1]}")
+    buckets = "serving: {batching: {length_buckets: [8, 16]}}\n"
+    manifest = load_endpoint(write(text + buckets), environ={}).manifests[0]
+    assert manifest.execution == ExecutionLimits(length_buckets=(8, 16))
+    assert load_endpoint(write(text), environ={}).manifests[0].execution == ExecutionLimits()
+
+
+def test_a_url_is_not_looked_for_and_its_hash_arrives(write: Write) -> None:
+    url = "https://user:pw@host/a/m.pt?sig=x"
+    pinned = "{model: " + f'"{url}", sha256: {"a" * 64}' + "}"
+    manifest = load_endpoint(
+        write(SMALL.replace("{model: models/1.pt}", pinned)), environ={}
+    ).manifests[0]
+    assert (manifest.url, manifest.sha256) == (url, "a" * 64)
+    assert manifest.path == Path("m.pt")
+    assert "pw" not in repr(manifest)
+
+
 def test_what_the_file_leaves_out_is_the_default_of_the_core(write: Write) -> None:
     manifest = load_endpoint(write(SMALL), environ={}).manifests[0]
     assert manifest.batch == BatchLimits()
     assert manifest.queue == QueueLimits()
+    assert manifest.execution == ExecutionLimits()
+    assert (manifest.format, manifest.is_format_declared) == (ModelFormat.TORCHSCRIPT, False)
+
+
+def test_how_a_version_is_executed_arrives_in_internal_units(write: Write) -> None:
+    text = (
+        SMALL
+        + """serving:
+  placement: workers
+  device: [cuda, cpu, "cuda:2"]
+  instances: 2
+  compile: aotinductor
+  execute_timeout: 1.5s
+  device_memory: 2GiB
+  batching: {buckets: [32, 4, 32], deterministic: true}
+"""
+    )
+    assert load_endpoint(write(text), environ={}).manifests[0].execution == ExecutionLimits(
+        placement=Placement.WORKERS,
+        devices=("cuda:0", "cuda:0", "cpu", "cpu", "cuda:2", "cuda:2"),
+        compile=Compile.AOTINDUCTOR,
+        deterministic=True,
+        batch_buckets=(4, 32),
+        timeout_us=1_500_000,
+        device_memory_bytes_max=2 * 2**30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "format", "path", "found", "platform"),
+    [
+        ("m.pt", "", "m.pt", ModelFormat.TORCHSCRIPT, "pytorch_libtorch"),
+        ("m.pt2", "", "m.pt2", ModelFormat.EXPORTED, "torch_aoti"),
+        ("m.pt2", "aotinductor", "m.pt2", ModelFormat.AOTINDUCTOR, "torch_aoti"),
+        ("m", "torch_export", "m", ModelFormat.EXPORTED, "torch_aoti"),
+        ("f/model.py", "", "f/model.py", ModelFormat.PYTHON, "python"),
+        ("f", "", "f/model.py", ModelFormat.PYTHON, "python"),
+        ("v1.2/", "", "v1.2/model.py", ModelFormat.PYTHON, "python"),
+    ],
+)
+def test_the_format_is_guessed_from_the_name_or_declared(
+    write: Write, model: str, format: str, path: str, found: ModelFormat, platform: str
+) -> None:
+    version = f"{{model: {model}, format: {format}}}" if format else f"{{model: {model}}}"
+    endpoint = write(SMALL.replace("{model: models/1.pt}", version))
+    (manifest,) = load_endpoint(endpoint, check_files=False, environ={}).manifests
+    assert (manifest.format, manifest.is_format_declared) == (found, bool(format))
+    assert (manifest.path, manifest.platform) == (endpoint.parent / path, platform)
+
+
+def test_the_model_config_names_devices_and_the_python_backend(write: Write) -> None:
+    text = SMALL.replace("models/1.pt", "f") + "serving: {device: [cpu, 'cuda:1'], instances: 3}\n"
+    (manifest,) = load_endpoint(write(text), check_files=False, environ={}).manifests
+    config = model_config_pb2.ModelConfig.FromString(manifest.config)
+    assert (config.platform, config.backend) == ("", "python")
+    assert config.default_model_filename == "model.py"
+    found = [
+        (group.name, group.count, group.kind, [*group.gpus]) for group in config.instance_group
+    ]
+    kinds = model_config_pb2.ModelInstanceGroup
+    assert found == [("small_0", 3, kinds.KIND_CPU, []), ("small_1", 3, kinds.KIND_GPU, [1])]
+
+
+def test_a_folder_without_a_model_py_is_reported(write: Write) -> None:
+    path = write(SMALL.replace("models/1.pt", "models"))
+    with pytest.raises(ConfigError, match=r"models/model\.py does not exist"):
+        load_endpoint(path, environ={})
+    (path.parent / "models" / "model.py").write_text("")
+    assert load_endpoint(path, environ={})
 
 
 def test_a_model_without_batch_dimension_runs_every_request_alone(write: Write) -> None:

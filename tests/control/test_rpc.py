@@ -22,7 +22,7 @@ from kedge.core.errors import (
     UnknownModel,
     UnparsableMessage,
 )
-from kedge.core.values import Catalog, IndexEntry, ServedVersion, VersionState
+from kedge.core.values import Catalog, IndexEntry, ModelRef, ServedVersion, VersionState
 from kedge.models.repository import RepositoryModel
 from support.fakes import DoublingExecutor
 from support.repositories import CONFIG, write_model
@@ -49,9 +49,13 @@ class FakeModelControl:
 
     def __init__(self) -> None:
         self.catalog = Catalog()
+        self.down: set[ModelRef] = set()
         self.ready = True
         self.entries: Sequence[IndexEntry] = ()
         self.pending: list[tuple[str, Mapping[str, object] | None, OnDone]] = []
+
+    def is_serving(self, ref: ModelRef) -> bool:
+        return ref not in self.down
 
     def index(self) -> Sequence[IndexEntry]:
         return self.entries

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from random import Random
 
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from kedge_kernels import codec
+from kedge_kernels import codec, lengths
 from kedge_kernels.answer_write import describe_output, measure_answers, write_answers
 from kedge_kernels.codec import AnswerTable, OutputPlan, RequestPlan, RequestTable
+from kedge_kernels.cut_output import cut_output
 from support.codec_messages import mutated, random_plans, random_request, spoiled
 from support.reference_codec import Columns, columns_of, read, write
 
@@ -103,6 +105,7 @@ class Fuzzer:
         codec.gather(fields, destinations)
         assert [destination.tobytes() for destination in destinations] == list(columns.raw)
 
+        self._pad_and_cut(plan, fields, columns)
         specs = [OutputPlan(name, "INT8", 1) for name in plan.outputs]
         dims = [(self.random.choice((0, 1, 7, 300)),) for _ in specs]
         outputs = [
@@ -118,6 +121,29 @@ class Fuzzer:
         write_answers(fields, layout.packed, data, starts, answer.ctypes.data)
         contents = [output.tobytes() for output in outputs]
         assert [answer.tobytes()] == write(plan, [columns], specs, dims, contents)
+
+    def _pad_and_cut(self, plan: RequestPlan, fields: NDArray[np.int64], columns: Columns) -> None:
+        """Pads the inputs to the edge of what may be touched, and cuts them back to it."""
+        items = [spec.item_bytes for spec in plan.inputs]
+        dims = [
+            tuple(max(1, size + self.random.choice((0, 0, 1, 3))) for size in row)
+            for row in columns.dims
+        ]
+        rows = columns.rows
+        sizes = [rows * item * prod(row) for row, item in zip(dims, items, strict=True)]
+        if max(sizes) > MESSAGE_BYTES_MAX:
+            return
+        start = codec.INPUTS + 2 * len(items)
+        own = [size for row in columns.dims for size in row]
+        padded = np.concatenate([fields[0, :start], np.array(own, np.int64)])[None]
+        batch = [buffer.at_end(n) for buffer, n in zip(self._buffers, sizes, strict=False)]
+        lengths.gather_padded(padded, start, dims, items, batch)
+        chosen = np.array([True])
+        for k, raw in enumerate(columns.raw):
+            target = self._answers.at_end(len(raw))
+            edges = np.array(dims[k], np.int64), np.array(columns.dims[k], np.int64)
+            assert cut_output(padded, chosen, batch[k], *edges, items[k], target) == len(raw)
+            assert target.tobytes() == raw
 
 
 def main() -> None:

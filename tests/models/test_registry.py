@@ -19,8 +19,9 @@ from kedge.core.errors import (
 from kedge.core.values import Catalog, VersionManifest, VersionState
 from kedge.models.registry import CHANGES_WAITING_MAX, Registry
 from kedge.models.repository import sources_of_repository
+from kedge.store.uploads import Uploads
 from support.registry_bench import Bench, executor_of, touch
-from support.repositories import CONFIG, write_model, write_model_file
+from support.repositories import CONFIG, NoUrls, write_model, write_model_file
 
 ALL_VERSIONS = CONFIG + "version_policy { all {} }"
 
@@ -94,6 +95,8 @@ def test_a_name_in_two_repositories_is_not_served(tmp_path: Path) -> None:
         lambda: [s for r in ("r1", "r2") for s in sources_of_repository(tmp_path / r)],
         lambda manifest: pytest.fail("loaded"),
         lambda catalog: None,
+        NoUrls(),
+        Uploads(tmp_path / "state", is_allowed=False),
     )
     registry.start("none", ())
     (entry,) = registry.index()
@@ -146,7 +149,9 @@ def test_an_override_that_cannot_be_used_is_forgotten(bench: Bench) -> None:
             {"file:1/model.pt": "x"},
             "invalid value type for load parameter 'file:1/model.pt', expected bytes_param.",
         ),
-        ({"config": "{}", "file:1/model.pt": b"x"}, "uploading files is not in this version"),
+        ({"file:1/model.pt": b"x"}, "files need the parameter 'config'"),
+        ({"config": "{}", "file:../a": b""}, "expected a relative path like 1/model.pt"),
+        ({"config": "{}", "file:": b""}, "expected a relative path like 1/model.pt"),
     ],
 )
 def test_other_load_parameters_are_refused(

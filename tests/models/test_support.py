@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kedge.core.errors import RepositoryFailed
-from kedge.core.values import VersionManifest
+from kedge.core.settings import ExecutionLimits
+from kedge.core.values import ModelFormat, VersionManifest
 from kedge.models.repository import RepositoryModel, sources_of_repository
 from support.repositories import CONFIG, write_model
 
@@ -59,7 +60,12 @@ def test_a_model_directory_may_be_a_link(tmp_path: Path) -> None:
         ('model_repository_agents { agents { name: "checksum" } }', "model_repository_agents: not"),
         ("batch_input { kind: BATCH_ELEMENT_COUNT }", "batch_input: not in this version"),
         ("model_transaction_policy { decoupled: true }", "decoupled: not in this version"),
-        ("instance_group { kind: KIND_GPU }", "instance_group[0].kind: not in this version"),
+        ("instance_group { kind: KIND_GPU gpus: [ 1, 1 ] }", "gpus: expected different numbers"),
+        ("instance_group { kind: KIND_GPU gpus: -1 }", "gpus: expected different numbers from 0"),
+        (
+            "instance_group { count: 257 }",
+            "instance_group: expected at most 256 instances, got 257",
+        ),
         ("instance_group { kind: KIND_MODEL }", "instance_group[0].kind: not in this version"),
         ("instance_group { kind: 77 }", "instance_group[0].kind: not in this version"),
         ("instance_group { passive: true }", "instance_group[0].passive: not in this version"),
@@ -105,7 +111,8 @@ def test_what_cannot_be_served_as_written_is_refused_by_field(
     "runtime",
     [
         'platform: "onnxruntime_onnx"',
-        'backend: "python"',
+        'backend: "onnxruntime"',
+        'platform: "torch_aoti" backend: "python"',
         'platform: "ensemble"',
         'platform: "pytorch_libtorch" backend: "python"',
     ],
@@ -140,7 +147,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         ("response_cache { enable: true }", "response_cache does nothing"),
         ('parameters { key: "INFERENCE_MODE" value { string_value: "true" } }', "parameters does"),
         ('instance_group { kind: KIND_CPU host_policy: "p" }', "instance_group.host_policy does"),
-        ("instance_group { count: 3 }", "instance_group asks for 3 instances"),
+        ("instance_group { kind: KIND_CPU rate_limiter {} }", "instance_group.rate_limiter does"),
         (
             "dynamic_batching { priority_levels: 2 default_priority_level: 1 }",
             "dynamic_batching.priority_levels does nothing",
@@ -163,3 +170,48 @@ def test_dynamic_batching_without_a_batch_is_warned_about(tmp_path: Path) -> Non
 
 def test_an_ordinary_configuration_has_no_warnings(tmp_path: Path) -> None:
     assert manifest_of(tmp_path, CONFIG).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("runtime", "filename", "found", "platform"),
+    [
+        ("", "model.pt", ModelFormat.TORCHSCRIPT, "pytorch_libtorch"),
+        ('default_model_filename: "a.pt2"', "a.pt2", ModelFormat.EXPORTED, "pytorch_libtorch"),
+        ('platform: "torch_aoti"', "model.pt2", ModelFormat.EXPORTED, "torch_aoti"),
+        ('backend: "python"', "model.py", ModelFormat.PYTHON, "python"),
+    ],
+)
+def test_each_runtime_has_its_file_as_in_triton(
+    tmp_path: Path, runtime: str, filename: str, found: ModelFormat, platform: str
+) -> None:
+    manifest = manifest_of(tmp_path, runtime + TENSORS)
+    assert manifest.path == tmp_path / "m" / "1" / filename
+    assert (manifest.format, manifest.platform) == (found, platform)
+    assert not manifest.is_format_declared
+    assert manifest.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("groups", "devices", "warnings"),
+    [
+        ("", ("cpu",), 0),
+        ("instance_group { count: 3 }", ("cpu",) * 3, 0),
+        (
+            "instance_group { kind: KIND_GPU count: 2 gpus: [ 0, 3 ] }",
+            ("cuda:0", "cuda:0", "cuda:3", "cuda:3"),
+            0,
+        ),
+        (
+            "instance_group { kind: KIND_GPU } instance_group { kind: KIND_CPU count: 2 }",
+            ("cuda:0", "cpu", "cpu"),
+            1,
+        ),
+        ("instance_group { kind: KIND_CPU gpus: 1 }", ("cpu",), 1),
+    ],
+)
+def test_instance_groups_become_devices(
+    tmp_path: Path, groups: str, devices: tuple[str, ...], warnings: int
+) -> None:
+    manifest = manifest_of(tmp_path, TENSORS + groups)
+    assert manifest.execution == ExecutionLimits(devices=devices)
+    assert len(manifest.warnings) == warnings

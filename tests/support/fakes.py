@@ -10,8 +10,8 @@ import numpy as np
 
 from kedge.core.datatypes import DATATYPES
 from kedge.core.errors import ServeError
-from kedge.core.ports import BatchResult, Buffer, Call, Drain, OnResult, OutputTensor
-from kedge.core.settings import BatchLimits, QueueLimits
+from kedge.core.ports import BatchResult, Buffer, Call, Drain, LocalWay, OnResult, OutputTensor
+from kedge.core.settings import BatchLimits, ExecutionLimits, QueueLimits
 from kedge.core.values import (
     Catalog,
     ModelRef,
@@ -42,6 +42,7 @@ class FakeFront:
     """A front without a socket: delivers what a test queued, keeps what was answered by call id."""
 
     port = 0
+    local = LocalWay("", "")
 
     def __init__(self) -> None:
         self.drains: list[Drain] = []
@@ -136,6 +137,7 @@ def served(
     dims: tuple[int, ...] = (1,),
     batch: BatchLimits | None = None,
     queue: QueueLimits | None = None,
+    length_buckets: tuple[int, ...] = (),
 ) -> ServedVersion:
     """A version with one FP32 input `x` and one FP32 output `y` of per-row dimensions `dims`."""
     batch = batch or BatchLimits(rows_max=8)
@@ -146,7 +148,14 @@ def served(
         rows_max=batch.rows_max,
     )
     manifest = VersionManifest(
-        ModelRef(name, version), "test", Path("none"), schema, batch, queue or QueueLimits(), b""
+        ModelRef(name, version),
+        "test",
+        Path("none"),
+        schema,
+        batch,
+        queue or QueueLimits(),
+        b"",
+        execution=ExecutionLimits(length_buckets=length_buckets),
     )
     return ServedVersion(manifest, executor)
 

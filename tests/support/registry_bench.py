@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kedge.core.errors import ServeError
-from kedge.core.ports import Executor
+from kedge.core.ports import Executor, ModelFiles
+from kedge.core.sources import ModelSource
 from kedge.core.values import Catalog, ServedVersion, VersionManifest
 from kedge.models.registry import Registry
 from kedge.models.repository import sources_of_repository
-from support.repositories import MemoryExecutor, outcome
+from kedge.store.uploads import Uploads
+from support.repositories import MemoryExecutor, NoUrls, outcome
 
 Rows = list[tuple[str, str, str]]
 
@@ -19,14 +21,19 @@ Rows = list[tuple[str, str, str]]
 class Bench:
     """A registry over `root`, with every catalog that it announced."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, files: ModelFiles | None = None) -> None:
         self.root = root
+        self.sources: Callable[[], Sequence[ModelSource]] = lambda: sources_of_repository(root)
         self.catalogs: list[Catalog] = []
         self.before_load: Callable[[VersionManifest], None] = lambda manifest: None
         self.on_change: Callable[[Catalog], None] = lambda catalog: None
+        self.uploads = Uploads(root.parent / "state", is_allowed=True)
         self.registry = Registry(
-            lambda: sources_of_repository(root), self._make_executor, self._changed
+            self._sources, self._make_executor, self._changed, files or NoUrls(), self.uploads
         )
+
+    def _sources(self) -> Sequence[ModelSource]:
+        return self.sources()
 
     def _make_executor(self, manifest: VersionManifest) -> Executor:
         self.before_load(manifest)

@@ -51,6 +51,16 @@ class MemoryExecutor:
         self.is_closed = True
 
 
+class NoUrls:
+    """`ModelFiles` of models that lie where their manifests say."""
+
+    def fetch(self, manifest: VersionManifest) -> VersionManifest:
+        assert not manifest.url
+        return manifest
+
+    def release(self, manifest: VersionManifest) -> None: ...
+
+
 def outcome(call: Callable[[Callable[[ServeError | None], None]], None]) -> ServeError | None:
     """What `call` reports to the `on_done` that it is given, from whatever thread."""
     done: queue.Queue[ServeError | None] = queue.Queue()

@@ -37,13 +37,22 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
-    def children(self) -> list[int]:
+    def children(self, module: str = "") -> list[int]:
+        """The pids of its child processes that run `module`, or of all."""
         path = Path(f"/proc/{self.pid}/task")
-        return [
+        pids = [
             int(child)
             for task in path.iterdir()
             for child in (task / "children").read_text().split()
         ]
+        return [pid for pid in pids if module in _command_line(pid)]
+
+    def gateway(self) -> int:
+        (pid,) = self.children("kedge.app.gateway")
+        return pid
+
+    def workers(self) -> list[int]:
+        return self.children("kedge.app.worker")
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
@@ -75,6 +84,13 @@ def serving(*arguments: object, folder: Path) -> Iterator[Server]:
                 process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _first_line(process: subprocess.Popen[str]) -> str:

@@ -185,17 +185,41 @@ def test_rest_and_metrics_show_the_same_server(repository: Path, tmp_path: Path)
             assert 'path="fast"' in text
 
 
-def test_a_killed_gateway_takes_its_http_process_along(repository: Path, tmp_path: Path) -> None:
+def test_a_killed_server_takes_all_its_processes_along(repository: Path, tmp_path: Path) -> None:
     with serving(repository, folder=tmp_path) as server:
-        (child,) = server.children()
+        children = server.children()
+        assert len(children) >= 2
         os.kill(server.pid, signal.SIGKILL)
         server.process.wait()
-        assert wait_until(lambda: not is_alive(child))
+        assert wait_until(lambda: not any(map(is_alive, children)))
+
+
+def test_a_killed_gateway_comes_back_on_its_port_with_all_that_it_served(
+    repository: Path, tmp_path: Path
+) -> None:
+    with serving(repository, folder=tmp_path) as server:
+        gateway = server.gateway()
+        os.kill(gateway, signal.SIGKILL)
+        request = infer_request(values=[4]).SerializeToString()
+
+        def answers() -> bool:
+            with grpc.insecure_channel(server.grpc) as channel:
+                try:
+                    return values_of(channel.unary_unary(INFER)(request, timeout=1)) == [8]
+                except grpc.RpcError:
+                    return False
+
+        assert wait_until(answers, DEADLINE_S)
+        assert server.gateway() != gateway
+        client = triton.InferenceServerClient(server.grpc)
+        assert client.is_server_ready()
+        assert client.get_inference_statistics("double").model_stats[0].inference_count == 1
+        assert server.terminate() == 0
 
 
 def test_a_killed_http_process_comes_back_on_its_port(repository: Path, tmp_path: Path) -> None:
     with serving(repository, folder=tmp_path) as server:
-        (child,) = server.children()
+        (child,) = server.children("kedge.control.http")
         os.kill(child, signal.SIGKILL)
         url = f"http://{server.http}/v2/health/ready"
 
@@ -205,7 +229,9 @@ def test_a_killed_http_process_comes_back_on_its_port(repository: Path, tmp_path
             except OSError:
                 return False
 
-        assert wait_until(lambda: server.children() not in ([], [child]), DEADLINE_S)
+        assert wait_until(
+            lambda: server.children("kedge.control.http") not in ([], [child]), DEADLINE_S
+        )
         assert wait_until(answers, DEADLINE_S)
         with grpc.insecure_channel(server.grpc) as channel:
             request = infer_request(values=[1]).SerializeToString()

@@ -12,9 +12,20 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {"kedge": ROOT / "server" / "kedge", "kedge_kernels": ROOT / "kernels" / "kedge_kernels"}
-PARTS = {"front", "pipeline", "executors", "models", "config", "control", "monitoring", "client"}
-RANKS = {"kedge_kernels": 0, "proto": 1, "core": 1, "app": 3, "cli": 4}
-PART_RANK = 2
+PARTS = {
+    "front",
+    "pipeline",
+    "executors",
+    "models",
+    "config",
+    "control",
+    "monitoring",
+    "client",
+    "workers",
+    "store",
+}
+RANKS = {"kedge_kernels": 0, "proto": 1, "core": 1, "process": 2, "app": 4, "cli": 5}
+PART_RANK = 3
 # Besides app.py: where the parts of the HTTP process are joined.
 JOINERS = {"control/http/__main__.py"}
 OWNERS = {
@@ -29,6 +40,7 @@ OWNERS = {
     "uvicorn": {"control"},
     "prometheus_client": {"monitoring"},
     "google": {"proto", "control", "models", "pipeline", "client", "config", "cli"},
+    "fsspec": {"store"},
     "click": {"cli"},
     "rich": {"cli"},
     "pyarrow": {"kedge_kernels", "monitoring"},

@@ -13,7 +13,8 @@ import click
 from kedge.cli.machine import Finding, machine_findings
 from kedge.cli.models import read_targets
 from kedge.cli.output import Exit, output_option, show_rows
-from kedge.cli.serve import listener_options
+from kedge.cli.probe import ALLOW_MODEL_CODE
+from kedge.cli.serve import listener_options, state_option
 
 # Importing torch takes 2 s, compiling the kernels 20 s, and a large model may load for a minute.
 PROBE_S_MAX = 300
@@ -24,17 +25,33 @@ KERNELS = "kernels"
 @click.command()
 @click.argument("targets", nargs=-1, type=click.Path(path_type=Path))
 @listener_options
+@state_option
+@click.option(
+    "--allow-model-code", is_flag=True, help="Try models that are code too; they can do anything."
+)
 @output_option
 @click.pass_context
-def doctor(context: click.Context, /, targets: tuple[Path, ...], output: str, **on: Any) -> None:
+def doctor(
+    context: click.Context,
+    /,
+    targets: tuple[Path, ...],
+    state_dir: Path,
+    output: str,
+    allow_model_code: bool,
+    **on: Any,
+) -> None:
     """Check this machine, and TARGETs if given.
 
-    Each model is loaded and run once. warn: it works, but worse than it could; fail: `kedge serve`
-    would not work.
+    Each model is fetched if it is a URL, loaded and run once. warn: it works, but worse than it
+    could; fail: `kedge serve` would not work.
     """
     host = on.pop("host")
     ports = {option.removesuffix("_port"): port for option, port in on.items()}
-    findings = [*machine_findings(host, ports), *_target_findings(targets), *_probe(targets)]
+    findings = [
+        *machine_findings(host, ports),
+        *_target_findings(targets),
+        *_probe(state_dir, targets, allow_model_code),
+    ]
     show_rows([finding._asdict() for finding in findings], output)
     failed = any(finding.state == "fail" for finding in findings)
     context.exit(Exit.FAILED if failed else Exit.OK)
@@ -52,9 +69,11 @@ def _target_findings(targets: tuple[Path, ...]) -> list[Finding]:
     return failures + warnings
 
 
-def _probe(targets: tuple[Path, ...]) -> list[Finding]:
+def _probe(state_dir: Path, targets: tuple[Path, ...], allow_model_code: bool) -> list[Finding]:
     """What another process found out; it may hang or crash without harm."""
-    command = [sys.executable, "-m", "kedge.cli.probe", *map(str, targets)]
+    option = [ALLOW_MODEL_CODE] if allow_model_code else []
+    command = [sys.executable, "-m", "kedge.cli.probe", *option, str(state_dir)]
+    command += map(str, targets)
     try:
         done = subprocess.run(  # noqa: S603 - our own module, paths as plain arguments
             command, capture_output=True, text=True, timeout=PROBE_S_MAX, check=False

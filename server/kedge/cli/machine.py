@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ def machine_findings(host: str, ports: Mapping[str, int]) -> Iterator[Finding]:
     """Everything about this machine; ports: by name, 0 = any."""
     yield _python()
     yield from _packages()
-    yield Finding("C compiler", "ok", "not needed")
+    yield _compiler()
     yield _cores()
     yield _memory()
     yield _open_files()
@@ -61,6 +62,15 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, "fail", f"not installed: pip install '{requirement}'")
         else:
             yield Finding(name, "ok", f"{version} ({requirement})")
+
+
+def _compiler() -> Finding:
+    name = os.environ.get("CXX", "g++")
+    if shutil.which(name):
+        return Finding("C++ compiler", "ok", f"{name}: `compile` may choose AOTInductor")
+    return Finding(
+        "C++ compiler", "ok", f"no {name}: not needed, but `compile` has one choice less"
+    )
 
 
 def _cores() -> Finding:

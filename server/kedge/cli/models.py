@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def read_targets(targets: Sequence[Path]) -> tuple[list[VersionManifest], list[Problem]]:
     """The manifests of all versions in `targets`, and the problems of those that have none.
 
-    One broken model hides no other. Model files are looked for, not opened.
+    One broken model hides no other. Model files are looked for, not opened; URLs are not asked.
     """
     sources, problems = _sources(targets)
     manifests: list[VersionManifest] = []
@@ -29,9 +29,20 @@ def read_targets(targets: Sequence[Path]) -> tuple[list[VersionManifest], list[P
     problems += [
         Problem(str(manifest.ref), 0, "", f"{manifest.path} does not exist")
         for manifest in manifests
-        if not manifest.path.is_file()
+        if not _may_be_there(manifest)
     ]
-    return [manifest for manifest in manifests if manifest.path.is_file()], problems
+    return list(filter(_may_be_there, manifests)), problems
+
+
+def _may_be_there(manifest: VersionManifest) -> bool:
+    return bool(manifest.url) or manifest.path.is_file()
+
+
+def place_of(manifest: VersionManifest) -> str:
+    """Where a version's model lies, as it may be shown."""
+    from kedge.core.urls import shown  # noqa: PLC0415 - see `_sources`
+
+    return shown(manifest.url) if manifest.url else str(manifest.path)
 
 
 def _sources(paths: Sequence[Path]) -> tuple[list[ModelSource], list[Problem]]:

@@ -1,7 +1,10 @@
-"""Tries what may take long, or end the process: `python -m kedge.cli.probe TARGET...`.
+"""Tries what may take long, or end the process:
+
+    python -m kedge.cli.probe [--allow-model-code] STATE TARGET...
 
 Run by `kedge doctor` in a process of its own. Prints one JSON line per try, as soon as it is done:
-`{"name": ..., "error": ..., "seconds": ..., "detail": ...}`; error is "" if it worked.
+`{"name": ..., "error": ..., "seconds": ..., "detail": ...}`; error is "" if it worked. What models
+are fetched from URLs goes to the state folder STATE, where `kedge serve` finds it.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from kedge.cli.models import read_targets
+from kedge.cli.models import place_of, read_targets
 from kedge.core.errors import ServeError
 from kedge.core.values import VersionManifest
 
+ALLOW_MODEL_CODE = "--allow-model-code"
 
-def main(targets: list[str]) -> None:
+
+def main(arguments: list[str]) -> None:
     """Import torch, make the kernels ready, load and run every model version once."""
+    allow_model_code = ALLOW_MODEL_CODE in arguments
+    state_dir, *targets = (argument for argument in arguments if argument != ALLOW_MODEL_CODE)
     # A model may print; what it prints goes to stderr, so that stdout has nothing but our lines.
     with os.fdopen(os.dup(1), "w") as results:
         os.dup2(2, 1)
@@ -29,7 +36,11 @@ def main(targets: list[str]) -> None:
         _try("kernels", _warm_kernels, results)
         manifests, _ = read_targets(list(map(Path, targets)))
         for manifest in manifests:
-            _try(str(manifest.ref), partial(_load, manifest), results)
+            _try(
+                str(manifest.ref),
+                partial(_load, Path(state_dir), manifest, allow_model_code),
+                results,
+            )
 
 
 def _try(name: str, attempt: Callable[[], str], results: TextIO) -> None:
@@ -70,12 +81,18 @@ def _warm_kernels() -> str:
     return f"from cache {folder}"
 
 
-def _load(manifest: VersionManifest) -> str:
-    # Imports torch. The executor's own constructor, so that what passes here also serves.
-    from kedge.executors.torchscript import TorchScriptExecutor  # noqa: PLC0415
+def _load(state_dir: Path, manifest: VersionManifest, allow_model_code: bool) -> str:
+    from kedge.core.settings import StoreLimits  # noqa: PLC0415
 
-    TorchScriptExecutor(manifest).close()
-    return f"loads and runs: {manifest.path}"
+    # Imports torch. What the server itself calls, so that what passes here also serves.
+    from kedge.executors.make import make_executor  # noqa: PLC0415
+    from kedge.store.models import ModelStore  # noqa: PLC0415
+
+    located = ModelStore(state_dir, StoreLimits()).fetch(manifest)
+    devices = sorted(set(manifest.execution.devices))
+    for device in devices:
+        make_executor(located, device, allow_model_code=allow_model_code).close()
+    return f"loads and runs on {', '.join(devices)}: {place_of(manifest)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`kedge serve`: options to ServerSettings; the rest is `kedge.app`."""
+"""`kedge serve`: options to ServerSettings; the rest is `kedge.app.server`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
+from kedge.cli.front_options import front_options, front_settings
+from kedge.cli.progress import download_bar
 from kedge.config.problems import NOT_YET
+from kedge.config.units import format_size, parse_size_bytes
 from kedge.core.errors import ServeError
-from kedge.core.settings import ServerSettings
+from kedge.core.settings import MODEL_CACHE_BYTES_MAX, ServerSettings
 
 _DEFAULTS = {field.name: field.default for field in fields(ServerSettings)}
 _PORT = click.IntRange(0, 65535)
@@ -20,7 +23,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 RAY = f"belongs to engine ray, which is {NOT_YET}"
-TLS = f"TLS needs the grpcio front, which is {NOT_YET}; let a proxy end TLS"
 
 
 def _refused(name: str, reason: str, **option: Any) -> Callable[[_Command], _Command]:
@@ -39,6 +41,28 @@ def _engine(_context: click.Context, _parameter: click.Parameter, value: str) ->
     if value != "local":
         raise click.BadParameter(f"engine {value} is {NOT_YET}; use local")
     return value
+
+
+def _size(_context: click.Context, _parameter: click.Parameter, value: str) -> int:
+    try:
+        size_bytes = parse_size_bytes(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if size_bytes < 1:
+        raise click.BadParameter("expected more than 0B")
+    return size_bytes
+
+
+def state_option(command: _Command) -> _Command:
+    """Adds --state as the argument `state_dir`."""
+    return click.option(
+        "--state",
+        "state_dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(".kedge"),
+        show_default=True,
+        help="Folder for what the server keeps.",
+    )(command)
 
 
 _LISTENERS = (
@@ -86,19 +110,21 @@ def listener_options(command: _Command) -> _Command:
     help="With --model-control explicit: load NAME at start; '*' for all. Repeatable.",
 )
 @click.option("--token-file", type=_FILE, help="Bearer tokens, lines role:token.")
-@_refused("--tls-cert", TLS)
-@_refused("--tls-key", TLS)
-@_refused("--tls-client-ca", TLS)
+@front_options
 @click.option(
-    "--allow-model-code", is_flag=True, help="Load models that are code; they can do anything."
+    "--allow-model-code",
+    is_flag=True,
+    help="Load models that are code, and uploads; they can do anything.",
 )
+@state_option
 @click.option(
-    "--state",
-    "state_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".kedge"),
+    "--model-cache-size",
+    "model_cache_bytes_max",
+    metavar="SIZE",
+    default=format_size(MODEL_CACHE_BYTES_MAX),
     show_default=True,
-    help="Folder for what the server keeps.",
+    callback=_size,
+    help="Most disk for models fetched from URLs; those that serve always stay.",
 )
 @_refused("--stop", f"{RAY}; send SIGTERM", is_flag=True)
 @click.pass_context
@@ -110,10 +136,11 @@ def serve(context: click.Context, /, **options: Any) -> None:
     """
     if options["load_models"] and options["model_control"] != "explicit":
         raise click.UsageError("--load-model needs --model-control explicit")
-    settings = ServerSettings(**options)
-    from kedge import app  # noqa: PLC0415 - imports torch and numba, 2 s that --help must not pay
+    settings = ServerSettings(front=front_settings(options), **options)
+    from kedge.app.server import serve as run  # noqa: PLC0415 - 0.5 s that --help must not pay
 
     try:
-        context.exit(app.serve(settings))
+        bar = download_bar()
+        context.exit(run(settings, bar) if bar else run(settings))
     except (ServeError, ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kedge.cli.models import read_targets
+from kedge.cli.models import place_of, read_targets
 from kedge.cli.output import Exit, output_option, show_record, show_rows
 
 
@@ -19,14 +19,15 @@ def validate(context: click.Context, /, targets: tuple[Path, ...], output: str) 
     """Check TARGETs, report every mistake.
 
     Each comes with its file and line. TARGET is an endpoint YAML, a folder of them, or a Triton
-    model repository. Model files are looked for, not opened: `kedge doctor TARGET` does that.
+    model repository. Model files are looked for, not opened, and URLs are not fetched: `kedge
+    doctor TARGET` does that.
     """
     manifests, problems = read_targets(targets)
     versions = [
         {
             "model": manifest.ref.name,
             "version": manifest.ref.version,
-            "file": str(manifest.path),
+            "file": place_of(manifest),
             "max_batch_size": manifest.schema.rows_max if manifest.schema.batched else 0,
             "warnings": list(manifest.warnings),
         }

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kedge.config.document import Document, Location
-from kedge.config.endpoint import DIM_MAX, EndpointFile, Tensor
+from kedge.config.endpoint import AUTO, DIM_MAX, INSTANCES_MAX, EndpointFile, Tensor
+from kedge.config.lengths import length_problems
 from kedge.config.problems import NOT_YET, ConfigError, Problem, nearest
+from kedge.core.settings import Placement
+from kedge.core.urls import is_url, name_of, problem_with
 
-# What the loaders of this version read; other suffixes belong to formats of later ones.
-MODEL_SUFFIXES = (".pt", ".pth", ".ts")
+# By which a model's format is looked for; with `format` any name will do.
+MODEL_SUFFIXES = (".pt", ".pth", ".ts", ".pt2", ".py")
 NAME_RULE = "1 to 128 letters, digits, '_', '.' or '-', the first no '.' or '-'"
+SHA256_RULE = "a SHA-256 as 64 digits 0-9a-f, as sha256sum writes it"
 VERSION_RULE = "a version number from 1, without leading zeros"
 # By pydantic's error types.
 TYPES_EXPECTED = {
@@ -81,6 +86,7 @@ def _message(error: ErrorDetails) -> str:
         return f"expected {TYPES_EXPECTED[kind]}, {was}"
     if kind == "string_pattern_mismatch":
         rule = VERSION_RULE if error["loc"][-1] == "[key]" else NAME_RULE
+        rule = SHA256_RULE if error["loc"][-1] == "sha256" else rule
         return f"expected {rule}, got {got!r}"
     template = TEMPLATES.get(kind)
     return template.format(got=got, **error.get("ctx", {})) if template else error["msg"]
@@ -111,13 +117,25 @@ def _contradictions(endpoint: EndpointFile) -> Iterator[Found]:
     for side, tensors in (("inputs", endpoint.inputs), ("outputs", endpoint.outputs)):
         yield from _tensor_problems(side, tensors)
     yield from _batch_problems(endpoint)
+    yield from length_problems(endpoint)
+    yield from _execution_problems(endpoint)
     for number, version in endpoint.versions.items():
         location: Location = ("versions", number, "model")
-        if "://" in version.model or version.model.startswith("models:"):
-            yield location, f"a URL is {NOT_YET}: give a file"
-        elif not version.model.endswith(MODEL_SUFFIXES):
-            expected = f"a TorchScript file ({', '.join(MODEL_SUFFIXES)})"
-            yield location, f"expected {expected}, other formats are {NOT_YET}"
+        url_problem = is_url(version.model) and problem_with(version.model)
+        if version.model.startswith("models:"):
+            yield location, f"a model registry is {NOT_YET}: give a file or a URL"
+        elif url_problem:
+            yield location, url_problem
+        elif version.format == AUTO and not _is_model_name(version.model):
+            expected = f"a model file ({', '.join(MODEL_SUFFIXES)}) or the folder of a model.py"
+            yield location, f"expected {expected}; other formats are {NOT_YET}"
+
+
+def _is_model_name(model: str) -> bool:
+    """Whether it ends as a model does; a folder's name has no suffix, or a slash behind it."""
+    if is_url(model):
+        return name_of(model).endswith(MODEL_SUFFIXES)
+    return model.endswith((*MODEL_SUFFIXES, "/")) or not PurePosixPath(model).suffix
 
 
 def _tensor_problems(side: str, tensors: list[Tensor]) -> Iterator[Found]:
@@ -154,3 +172,21 @@ def _batch_problems(endpoint: EndpointFile) -> Iterator[Found]:
         if rows > batching.max_batch_size:
             message = f"expected at most max_batch_size {batching.max_batch_size}, got {rows}"
             yield (*at_rows[:2], "preferred_batch_size", i), message
+    for i, rows in enumerate(batching.buckets):
+        if rows > max(batching.max_batch_size, 1):
+            message = f"expected at most max_batch_size {batching.max_batch_size}, got {rows}"
+            yield (*at_rows[:2], "buckets", i), message
+
+
+def _execution_problems(endpoint: EndpointFile) -> Iterator[Found]:
+    serving = endpoint.serving
+    if serving.execute_timeout < 1:
+        yield ("serving", "execute_timeout"), "a batch needs some time: expected more than 0"
+    if serving.placement == Placement.INLINE.value:
+        if serving.device != ["cpu"]:
+            yield ("serving", "device"), "placement inline runs on the CPU only: expected cpu"
+        if serving.instances > 1:
+            message = f"placement inline runs one instance, got {serving.instances}"
+            yield ("serving", "instances"), message
+    if len(serving.device) * serving.instances > INSTANCES_MAX:
+        yield ("serving", "instances"), f"more than {INSTANCES_MAX} instances on all devices"

@@ -33,7 +33,7 @@ def _keys(section: dict[str, Any], schema: dict[str, Any], prefix: str) -> Itera
         yield Key(
             key=key,
             type=_type(value),
-            default=json.dumps(value["default"]).strip('"') if "default" in value else "",
+            default=_as_yaml(value["default"]) if "default" in value else "",
             required=name in section.get("required", []),
             meaning=value["description"],
         )
@@ -41,6 +41,11 @@ def _keys(section: dict[str, Any], schema: dict[str, Any], prefix: str) -> Itera
         if reference:
             below = schema["$defs"][reference.rpartition("/")[2]]
             yield from _keys(below, schema, f"{key}{suffix}.")
+
+
+def _as_yaml(default: object) -> str:
+    """Text without its quotes, unless nothing would be left."""
+    return json.dumps(default).strip('"') or '""'
 
 
 def _below(value: dict[str, Any]) -> tuple[str, str | None]:

@@ -5,20 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kedge.config.check import check
 from kedge.config.document import DOCUMENT_BYTES_MAX, Document, parse_document
-from kedge.config.endpoint import EndpointFile, Serving, Tensor
+from kedge.config.endpoint import AUTO, EndpointFile, ModelVersion, Serving, Tensor
 from kedge.config.model_config import triton_config
 from kedge.config.overrides import override
 from kedge.config.problems import ConfigError, Problem
 from kedge.core.datatypes import DATATYPES
-from kedge.core.settings import QUEUE_ROWS_MAX, BatchLimits, QueueLimits
-from kedge.core.values import ModelRef, ModelSchema, TensorSpec, VersionManifest
+from kedge.core.settings import (
+    QUEUE_ROWS_MAX,
+    BatchLimits,
+    Compile,
+    ExecutionLimits,
+    Placement,
+    QueueLimits,
+)
+from kedge.core.urls import is_url, name_of
+from kedge.core.values import ModelFormat, ModelRef, ModelSchema, TensorSpec, VersionManifest
 
-# Triton's name for what runs TorchScript files.
-PLATFORM = "pytorch_libtorch"
+# Triton's names for what runs a format.
+PLATFORMS = {
+    ModelFormat.TORCHSCRIPT: "pytorch_libtorch",
+    ModelFormat.EXPORTED: "torch_aoti",
+    ModelFormat.AOTINDUCTOR: "torch_aoti",
+    ModelFormat.PYTHON: "python",
+}
+MODEL_PY = "model.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +72,9 @@ def read_file(path: Path) -> bytes:
 def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> None:
     problems = []
     for number, version in endpoint.versions.items():
-        model = model_path(path, version.model)
+        if is_url(version.model):
+            continue  # asked when it is loaded, not before
+        model = model_path(path, version)
         if not model.is_file():
             what = "is no file" if model.exists() else "does not exist"
             problems.append(document.problem(("versions", number, "model"), f"{model} {what}"))
@@ -66,32 +82,64 @@ def _check_models(document: Document, endpoint: EndpointFile, path: Path) -> Non
         raise ConfigError(problems)
 
 
-def model_path(endpoint_file: Path, model: str) -> Path:
-    """Where `model` lies: relative paths start at the endpoint file's folder.
+def model_path(endpoint_file: Path, version: ModelVersion) -> Path:
+    """Where a version's model lies: relative paths start at the endpoint file's folder. Of a URL,
+    only its name.
 
-    They may lead out of it, for whoever writes the file could as well give an absolute path.
+    They may lead out of it, for whoever writes the file could as well give an absolute path. Of a
+    Python model it is the `model.py` of the folder that is named.
     """
-    return endpoint_file.parent / model
+    if is_url(version.model):
+        return Path(name_of(version.model))
+    path = endpoint_file.parent / version.model
+    is_folder = model_format(version) is ModelFormat.PYTHON and path.suffix != ".py"
+    return path / MODEL_PY if is_folder else path
+
+
+def model_format(version: ModelVersion) -> ModelFormat:
+    """As declared, or as the name has it; what is in the file is found out when it is loaded."""
+    if version.format != AUTO:
+        return ModelFormat(version.format)
+    name = name_of(version.model) if is_url(version.model) else version.model
+    suffix = "" if name.endswith("/") else PurePosixPath(name).suffix
+    return {
+        "": ModelFormat.PYTHON,
+        ".py": ModelFormat.PYTHON,
+        ".pt2": ModelFormat.EXPORTED,
+    }.get(suffix, ModelFormat.TORCHSCRIPT)
 
 
 def _manifests(endpoint: EndpointFile, path: Path) -> tuple[VersionManifest, ...]:
     schema = _schema(endpoint)
     batch = _batch_limits(endpoint.serving, schema)
     queue = _queue_limits(endpoint.serving, schema)
+    execution = _execution_limits(endpoint.serving)
     versions = sorted(int(number) for number in endpoint.versions)
-    manifests = (
-        VersionManifest(
-            ref=ModelRef(endpoint.name, version),
-            platform=PLATFORM,
-            path=model_path(path, endpoint.versions[str(version)].model),
+
+    def manifest(number: int) -> VersionManifest:
+        version = endpoint.versions[str(number)]
+        found = model_format(version)
+        return VersionManifest(
+            ref=ModelRef(endpoint.name, number),
+            platform=PLATFORMS[found],
+            path=model_path(path, version),
             schema=schema,
             batch=batch,
             queue=queue,
             config=b"",
+            format=found,
+            is_format_declared=version.format != AUTO,
+            execution=execution,
+            url=version.model if is_url(version.model) else "",
+            sha256=version.sha256,
         )
-        for version in versions
-    )
+
+    manifests = [manifest(number) for number in versions]
     return tuple(replace(m, config=triton_config(m, versions)) for m in manifests)
+
+
+def _url(model: str) -> str:
+    return model if is_url(model) else ""
 
 
 def _schema(endpoint: EndpointFile) -> ModelSchema:
@@ -118,6 +166,19 @@ def _batch_limits(serving: Serving, schema: ModelSchema) -> BatchLimits:
         rows_max=schema.rows_max,
         delay_us_max=serving.batching.max_queue_delay,
         preferred_rows=tuple(sorted(set(serving.batching.preferred_batch_size))),
+    )
+
+
+def _execution_limits(serving: Serving) -> ExecutionLimits:
+    return ExecutionLimits(
+        placement=Placement(serving.placement),
+        devices=tuple(device for device in serving.device for _ in range(serving.instances)),
+        compile=Compile(serving.compile),
+        deterministic=serving.batching.deterministic,
+        batch_buckets=tuple(sorted(set(serving.batching.buckets))),
+        length_buckets=tuple(serving.batching.length_buckets),
+        timeout_us=serving.execute_timeout,
+        device_memory_bytes_max=serving.device_memory,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from kedge import proto
-from kedge.core.values import VersionManifest
+from kedge.core.values import ModelFormat, VersionManifest
 
 BACKEND = "pytorch"
+PYTHON_BACKEND = "python"
 
 
 def triton_config(manifest: VersionManifest, versions: Sequence[int]) -> bytes:
@@ -17,14 +19,16 @@ def triton_config(manifest: VersionManifest, versions: Sequence[int]) -> bytes:
     """
     name, schema = manifest.ref.name, manifest.schema
     batch, queue = manifest.batch, manifest.queue
+    is_python = manifest.format is ModelFormat.PYTHON
     config = proto.ModelConfig(
         name=name,
-        platform=manifest.platform,
-        backend=BACKEND,
+        # Triton's Python backend has no platform in its configuration.
+        platform="" if is_python else manifest.platform,
+        backend=PYTHON_BACKEND if is_python else BACKEND,
         max_batch_size=schema.rows_max if schema.batched else 0,
         default_model_filename=manifest.path.name,
         version_policy={"specific": {"versions": versions}},
-        instance_group=[{"name": name, "count": 1, "kind": "KIND_CPU"}],
+        instance_group=_instance_groups(name, manifest.execution.devices),
         input=[
             {"name": spec.name, "data_type": spec.datatype.config_name, "dims": spec.dims}
             for spec in schema.inputs
@@ -49,3 +53,17 @@ def triton_config(manifest: VersionManifest, versions: Sequence[int]) -> bytes:
         )
     # Deterministic, so that equal endpoints are equal bytes and are not loaded again.
     return config.SerializeToString(deterministic=True)
+
+
+def _instance_groups(name: str, devices: Sequence[str]) -> list[dict[str, object]]:
+    """One group per device; Triton numbers their names when there are several."""
+    counts = Counter(devices)
+    return [
+        {
+            "name": name if len(counts) == 1 else f"{name}_{number}",
+            "count": count,
+            "kind": "KIND_CPU" if device == "cpu" else "KIND_GPU",
+            "gpus": [] if device == "cpu" else [int(device.removeprefix("cuda:"))],
+        }
+        for number, (device, count) in enumerate(counts.items())
+    ]

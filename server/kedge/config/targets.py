@@ -47,7 +47,9 @@ def find_targets(paths: Iterable[Path]) -> Targets:
 def _endpoint_files(path: Path) -> list[Path]:
     """The endpoint files of one target; none if it is a model repository."""
     if ":/" in str(path):
-        raise _refusal(path, f"a URL is {NOT_YET}: give a file or folder")
+        raise _refusal(
+            path, f"a URL is {NOT_YET}: fetch it and give the file; in it, models may be URLs"
+        )
     if path.is_file():
         if path.suffix in ENDPOINT_SUFFIXES:
             return [path]

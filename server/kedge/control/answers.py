@@ -8,7 +8,7 @@ from kedge import __version__, proto
 from kedge.core.addressing import find_version, parse_version
 from kedge.core.errors import InvalidRequest
 from kedge.core.statistics import DurationCount
-from kedge.core.values import Catalog, IndexEntry, ServedVersion, TensorSpec, VersionState
+from kedge.core.values import Catalog, IndexEntry, Runtime, ServedVersion, TensorSpec, VersionState
 
 # Triton's own clients and examples check for this name.
 SERVER_NAME = "triton"
@@ -29,7 +29,9 @@ def server_metadata() -> proto.ServerMetadataResponse:
     )
 
 
-def model_metadata(catalog: Catalog, name: str, version: str) -> proto.ModelMetadataResponse:
+def model_metadata(
+    catalog: Catalog[Runtime], name: str, version: str
+) -> proto.ModelMetadataResponse:
     """Raises UnknownModel or InvalidRequest, see `find_version`."""
     manifest = find_version(catalog, name, version).manifest
     schema = manifest.schema
@@ -50,13 +52,15 @@ def model_metadata(catalog: Catalog, name: str, version: str) -> proto.ModelMeta
     )
 
 
-def model_config(catalog: Catalog, name: str, version: str) -> proto.ModelConfigResponse:
+def model_config(catalog: Catalog[Runtime], name: str, version: str) -> proto.ModelConfigResponse:
     """Raises UnknownModel or InvalidRequest, see `find_version`."""
     manifest = find_version(catalog, name, version).manifest
     return proto.ModelConfigResponse(config=proto.ModelConfig.FromString(manifest.config))
 
 
-def model_statistics(catalog: Catalog, name: str, version: str) -> proto.ModelStatisticsResponse:
+def model_statistics(
+    catalog: Catalog[Runtime], name: str, version: str
+) -> proto.ModelStatisticsResponse:
     """Of one version, all versions of a model, or with an empty name of everything.
 
     Raises InvalidRequest also for what is not served; only here Triton does not say NOT_FOUND.
@@ -67,7 +71,9 @@ def model_statistics(catalog: Catalog, name: str, version: str) -> proto.ModelSt
     )
 
 
-def _selected(catalog: Catalog, name: str, version: int | None) -> Sequence[ServedVersion]:
+def _selected(
+    catalog: Catalog[Runtime], name: str, version: int | None
+) -> Sequence[ServedVersion[Runtime]]:
     if not name:
         return catalog.versions()
     versions = catalog.models.get(name)
@@ -80,7 +86,7 @@ def _selected(catalog: Catalog, name: str, version: int | None) -> Sequence[Serv
     return [versions[version]]
 
 
-def _version_statistics(served: ServedVersion) -> proto.ModelStatistics:
+def _version_statistics(served: ServedVersion[Runtime]) -> proto.ModelStatistics:
     counted = served.statistics
     return proto.ModelStatistics(
         name=served.ref.name,

@@ -14,6 +14,8 @@ import sys
 import threading
 from dataclasses import dataclass
 
+from kedge.core.ports import SECRET_VARIABLE, LocalWay
+
 log = logging.getLogger("kedge.control")
 
 READY_LINE = re.compile(r"http=(\S+) metrics=(\S+)")
@@ -36,15 +38,17 @@ class HttpProcess:
 
     def __init__(
         self,
-        grpc_address: str,
+        gateway: LocalWay,
         host: str,
         http_port: int,
         metrics_port: int,
         loopback_control: bool,
     ) -> None:
-        self._arguments = ["--grpc", grpc_address, "--host", host]
+        self._arguments = ["--grpc", gateway.target, "--host", host]
         if loopback_control:
             self._arguments.append("--control-from-loopback-only")
+        # In the environment, which only this user can read; everyone can read a command line.
+        self._environment = {**os.environ, SECRET_VARIABLE: gateway.secret}
         self._ports = (http_port, metrics_port)
         self._addresses: HttpAddresses | None = None
         self._is_first_attempt_over = threading.Event()
@@ -69,6 +73,15 @@ class HttpProcess:
         Safe in a signal handler: it takes no lock.
         """
         self._may_restart = False
+
+    def reconnect(self, gateway: LocalWay) -> None:
+        """The gateway was started again; use the way in that the new one has."""
+        if self._environment[SECRET_VARIABLE] == gateway.secret:
+            return
+        self._arguments[1] = gateway.target
+        self._environment[SECRET_VARIABLE] = gateway.secret
+        if self._process is not None:
+            self._process.terminate()
 
     def stop(self) -> None:
         """End the process: politely, and after `STOP_S_MAX` by force."""
@@ -104,7 +117,11 @@ class HttpProcess:
         command += ["--http-port", str(http_port), "--metrics-port", str(metrics_port)]
         command += ["--parent-fd", str(self._alive_pipe)]
         self._process = process = subprocess.Popen(  # noqa: S603 - our own module, our own arguments
-            command, stdout=subprocess.PIPE, text=True, pass_fds=[self._alive_pipe]
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            pass_fds=[self._alive_pipe],
         )
         assert process.stdout is not None
         match = READY_LINE.match(process.stdout.readline())

@@ -90,10 +90,10 @@ class ControlRpc:
 
     def _model_ready(self, request: proto.ModelReadyRequest) -> Message:
         try:
-            find_version(self._control.catalog, request.name, request.version)
+            served = find_version(self._control.catalog, request.name, request.version)
         except UnknownModel:
             return proto.ModelReadyResponse(ready=False)
-        return proto.ModelReadyResponse(ready=True)
+        return proto.ModelReadyResponse(ready=self._control.is_serving(served.ref))
 
     def _health_check(self, request: proto.HealthCheckRequest) -> Message:
         status = proto.HealthCheckResponse.SERVING
@@ -219,6 +219,12 @@ _METHODS = (
     _not_in_this_version("CudaSharedMemoryUnregister", INFER),
     _not_in_this_version("TraceSetting", OPERATE),
     _not_in_this_version("LogSettings", OPERATE),
+)
+# Methods whose answers have the counters of the gateway in them, by index.
+COUNTED_METHODS = frozenset(
+    index
+    for index, method in enumerate(_METHODS)
+    if method.handler in (_RPC._model_statistics, _RPC._metrics)
 )
 # Paths with the roles of which one suffices, in the order of the index that `handle` takes.
 ROLES_OF: Mapping[str, frozenset[str]] = {method.path: method.roles for method in _METHODS}

@@ -15,11 +15,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from kedge.core.values import Catalog
+from kedge.core.values import Catalog, Runtime
 
 
 def snapshot_json(
-    catalog: Catalog, *, ready: bool, draining: bool, process: Mapping[str, object]
+    catalog: Catalog[Runtime], *, ready: bool, draining: bool, process: Mapping[str, object]
 ) -> bytes:
     """The document above. process: values that JSON has."""
     document = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from kedge.core.errors import InvalidRequest, UnknownModel
-from kedge.core.values import Catalog, ServedVersion
+from kedge.core.values import Catalog, R_co, ServedVersion
 
 INT64_MAX = 2**63 - 1
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -32,7 +32,7 @@ def parse_version(text: str) -> int | None:
     return version
 
 
-def find_version(catalog: Catalog, name: str, version_text: str) -> ServedVersion:
+def find_version(catalog: Catalog[R_co], name: str, version_text: str) -> ServedVersion[R_co]:
     """The version of `name` that is served for `version_text`.
 
     Raises InvalidRequest for a text that is no version, UnknownModel for what is not served.

@@ -145,3 +145,17 @@ class Internal(ServeError):
 
     def __init__(self) -> None:
         super().__init__("internal error; the server's log has the traceback")
+
+
+def error_from_reason(reason: str, message: str) -> ServeError:
+    """The error that another process of the server described by its stable reason and text.
+
+    The text is kept as it is, whatever the class makes of its own arguments.
+    """
+    kind = _BY_REASON.get(reason, Unavailable)
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    return error
+
+
+_BY_REASON = {error.reason: error for error in ServeError.__subclasses__()}

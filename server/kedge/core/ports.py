@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import ServeError
-from kedge.core.values import Catalog, IndexEntry
+from kedge.core.values import Catalog, IndexEntry, ModelRef, Runtime, VersionManifest
 
 Buffer = NDArray[np.uint8]
 
@@ -40,6 +41,21 @@ class Drain(NamedTuple):
         return len(self.infer_ids) + len(self.calls) + len(self.cancelled)
 
 
+# The metadata key of `LocalWay.secret`, and the environment variable that hands it to a process.
+SECRET_METADATA = "kedge-secret"  # noqa: S105 - a name
+SECRET_VARIABLE = "KEDGE_GATEWAY_SECRET"  # noqa: S105 - a name
+
+
+class LocalWay(NamedTuple):
+    """How this server's own processes reach its front. target: a plaintext gRPC target on this
+    machine. secret: the metadata `SECRET_METADATA` without which the target refuses every call, ""
+    where it asks for none. Tokens and roles apply on this way too.
+    """
+
+    target: str
+    secret: str
+
+
 class Front(Protocol):
     """A gRPC listener: raw bytes in and out, calls by id.
 
@@ -50,6 +66,8 @@ class Front(Protocol):
 
     @property
     def port(self) -> int: ...
+    @property
+    def local(self) -> LocalWay: ...
     def start(self) -> None: ...
     def receive(self, events_max: int, timeout_ms: int) -> Drain | None: ...
     def respond(self, call_id: int, payload: bytes) -> bool: ...
@@ -109,15 +127,25 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class OnDevice(Protocol):
+    """An executor whose device can be lost for good: `then(error)` is called once, from any thread,
+    after all that was submitted is answered. Only a new process can use the device again.
+    """
+
+    def when_lost(self, then: Callable[[Exception], None]) -> None: ...
+
+
 class ModelControl(Protocol):
     """The registry as control sees it. `load` and `unload` return at once and call `on_done(error
     or None)` when finished, from any thread. `index` has one entry per version.
     """
 
     @property
-    def catalog(self) -> Catalog: ...
+    def catalog(self) -> Catalog[Runtime]: ...
     @property
     def ready(self) -> bool: ...
+    def is_serving(self, ref: ModelRef) -> bool: ...
     def index(self) -> Sequence[IndexEntry]: ...
     def load(
         self,
@@ -126,6 +154,32 @@ class ModelControl(Protocol):
         on_done: Callable[[ServeError | None], None],
     ) -> None: ...
     def unload(self, name: str, on_done: Callable[[ServeError | None], None]) -> None: ...
+
+
+class ModelFiles(Protocol):
+    """Brings the file of a version onto this machine, verified.
+
+    `fetch` returns the manifest with a `path` that exists, and for a URL with the `sha256` of what
+    lies there; it may take minutes. The file stays until as many `release` as `fetch` have named
+    it. Raises LoadFailed.
+    """
+
+    def fetch(self, manifest: VersionManifest) -> VersionManifest: ...
+    def release(self, manifest: VersionManifest) -> None: ...
+
+
+class UploadedFiles(Protocol):
+    """Keeps the files that load calls bring.
+
+    `put` writes the `files` of model `name`, by relative path, into a new private folder, whose
+    last part is `name`, and returns it; it is there until `remove`. `check` raises what `put` would
+    raise before it writes: InvalidRequest for a name or path that leaves its folder, for too many
+    files, and for any if the server does not take files.
+    """
+
+    def check(self, name: str, files: Mapping[str, bytes]) -> None: ...
+    def put(self, name: str, files: Mapping[str, bytes]) -> Path: ...
+    def remove(self, folder: Path) -> None: ...
 
 
 class Clock(Protocol):

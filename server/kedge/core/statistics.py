@@ -6,7 +6,9 @@ Written by the pipeline under its lock, once per batch; read by control and metr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -96,3 +98,18 @@ class VersionStatistics:
         sizes.compute_input.add(1, input_ns)
         sizes.compute_infer.add(1, infer_ns)
         sizes.compute_output.add(1, output_ns)
+
+    def take_over(self, values: Mapping[str, Any]) -> None:
+        """Become what `dataclasses.asdict` made of another one, also after a way through JSON."""
+        for name, value in values.items():
+            current = getattr(self, name)
+            if isinstance(current, DurationCount):
+                setattr(self, name, DurationCount(**value))
+            elif name == "batch_sizes":
+                self.batch_sizes = {int(rows): _sizes_from(size) for rows, size in value.items()}
+            else:
+                setattr(self, name, value)
+
+
+def _sizes_from(values: Mapping[str, Any]) -> BatchSizeStatistics:
+    return BatchSizeStatistics(**{name: DurationCount(**value) for name, value in values.items()})

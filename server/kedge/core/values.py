@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from kedge.core.datatypes import Datatype
 from kedge.core.settings import BatchLimits, ExecutionLimits, QueueLimits
 from kedge.core.statistics import VersionStatistics
 
-if TYPE_CHECKING:
-    from kedge.core.ports import Executor
+
+class Runtime(Protocol):
+    """What a version runs on, as far as its life goes. In the gateway it is an Executor; the
+    control process only ends it.
+    """
+
+    def close(self) -> None: ...
+
+
+R_co = TypeVar("R_co", bound=Runtime, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,9 +77,13 @@ class ModelFormat(Enum):
 class VersionManifest:
     """All that must be known to load and serve one version; immutable.
 
-    path: the model file; of a Python model its `model.py`. config: the completed Triton
+    path: the model file; of a Python model its `model.py`. format: as declared, which the file must
+    be, or else guessed from its name, and found out when it is loaded. config: the completed Triton
     ModelConfig, serialized, as ModelConfig answers it. labels: per output name, the lines of its
-    label file. warnings: what was accepted but does nothing here, for `doctor` and the log.
+    label file. warnings: what was accepted but does nothing here, for `doctor` and the log. url:
+    where the model is fetched from before it is loaded, "" for a file of this machine; until then
+    `path` is only its name. sha256: what the file, or of a folder its SHA256SUMS, must have, in
+    hexadecimal; "" accepts any.
     """
 
     ref: ModelRef
@@ -82,9 +94,13 @@ class VersionManifest:
     queue: QueueLimits
     config: bytes
     format: ModelFormat = ModelFormat.TORCHSCRIPT
+    is_format_declared: bool = False
     execution: ExecutionLimits = field(default_factory=ExecutionLimits)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    # Never shown: it may carry a password or a signed query. `core.urls.shown` is for that.
+    url: str = field(default="", repr=False)
+    sha256: str = ""
 
 
 class VersionState(Enum):
@@ -107,11 +123,11 @@ class IndexEntry:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ServedVersion:
+class ServedVersion(Generic[R_co]):
     """A loaded, warm version: its manifest, what runs it, and what it has done so far."""
 
     manifest: VersionManifest
-    executor: Executor
+    executor: R_co
     statistics: VersionStatistics = field(default_factory=VersionStatistics)
 
     @property
@@ -120,7 +136,7 @@ class ServedVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(Generic[R_co]):
     """Everything that is served now. Immutable and replaced whole, so a reader never sees half a
     change.
 
@@ -128,9 +144,9 @@ class Catalog:
     it with other words than for a model that it never had.
     """
 
-    models: Mapping[str, Mapping[int, ServedVersion]] = field(default_factory=dict)
+    models: Mapping[str, Mapping[int, ServedVersion[R_co]]] = field(default_factory=dict)
 
-    def versions(self) -> tuple[ServedVersion, ...]:
+    def versions(self) -> tuple[ServedVersion[R_co], ...]:
         """All served versions, by name, oldest version first."""
         return tuple(
             self.models[name][version]

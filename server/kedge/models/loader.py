@@ -9,26 +9,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from kedge.core.errors import LoadFailed, ServeError
-from kedge.core.ports import Executor
-from kedge.core.values import Catalog, ModelRef, ServedVersion, VersionManifest, VersionState
+from kedge.core.ports import ModelFiles
+from kedge.core.values import (
+    Catalog,
+    ModelRef,
+    Runtime,
+    ServedVersion,
+    VersionManifest,
+    VersionState,
+)
 from kedge.models.states import StateTable, not_reloaded
 
 log = logging.getLogger("kedge.models")
 
-MakeExecutor = Callable[[VersionManifest], Executor]
+# Starts what runs a version, and returns when it is warm.
+OpenVersion = Callable[[VersionManifest], Runtime]
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """What a version was loaded from; a version is loaded again only when it differs.
 
-    file: modification time, size and inode of the model file; None where there is none.
+    file: modification time, size and inode of the model file, or of a URL the hash of what came;
+    None where there is none, or not yet.
     """
 
     manifest: VersionManifest
-    file: tuple[int, int, int] | None
+    file: tuple[int, int, int] | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +49,32 @@ class Change:
     answer. error: the first-hand reason if something could not be loaded.
     """
 
-    retired: tuple[ServedVersion, ...] = ()
+    retired: tuple[ServedVersion[Runtime], ...] = ()
     error: ServeError | None = None
 
 
 class Loader:
     """Owns the catalog and the states.
 
-    make_executor: loads and warms a version; whatever it raises fails that version only. on_change:
+    open_version: loads and warms a version; whatever it raises fails that version only. on_change:
     called with every new catalog before it counts as loaded and before anything that left it is
-    closed; when it returns, no new request may reach what left.
+    closed; when it returns, no new request may reach what left. files: brings models from URLs.
     """
 
     def __init__(
-        self, make_executor: MakeExecutor, on_change: Callable[[Catalog], None], states: StateTable
+        self,
+        open_version: OpenVersion,
+        on_change: Callable[[Catalog[Runtime]], None],
+        states: StateTable,
+        files: ModelFiles,
     ) -> None:
-        self._make_executor = make_executor
+        self._files = files
+        self._open_version = open_version
         self._on_change = on_change
         self._states = states
         self._loaded: dict[ModelRef, Stamp] = {}
         self._failed: dict[ModelRef, Stamp] = {}
-        self.catalog = Catalog()
+        self.catalog: Catalog[Runtime] = Catalog()
 
     def load(self, name: str, manifests: Sequence[VersionManifest], *, retry: bool) -> Change:
         """Make `manifests` the served versions of `name`.
@@ -67,27 +82,28 @@ class Loader:
         A version whose manifest and file are as before is left alone, and loses no statistics.
         A version that fails keeps what served before under its number, and as long as one fails
         none is taken out: a broken new version must not replace a good old one. retry: whether
-        to try again what failed with the same stamp.
+        to try again what failed with the same stamp, and to ask URLs whether they changed.
         """
         served = self.catalog.models.get(name, {})
         wanted = {manifest.ref.version for manifest in manifests}
         self._states.keep_only(name, served.keys() | wanted)
-        stamps = [stamp for stamp in map(_stamp, manifests) if not self._is_settled(stamp, retry)]
-        loaded: dict[ModelRef, ServedVersion] = {}
+        stamps = [self._stamp(manifest, retry) for manifest in manifests]
+        loaded: list[tuple[Stamp, ServedVersion[Runtime]]] = []
         failures: dict[int, str] = {}
         for stamp in stamps:
-            ref = stamp.manifest.ref
+            version = stamp.manifest.ref.version
+            if self._is_settled(stamp, retry):
+                continue
             try:
-                loaded[ref] = self._load_version(stamp, is_served=ref.version in served)
+                loaded.append(self._load_version(stamp, served.get(version)))
             except LoadFailed as error:
-                failures[ref.version] = str(error)
-        present = {**served, **{ref.version: version for ref, version in loaded.items()}}
+                failures[version] = str(error)
+        present = {**served, **{version.ref.version: version for _, version in loaded}}
         if wanted <= present.keys() and not failures:
             present = {version: present[version] for version in wanted}
         retired = self._install(name, present)
-        for stamp in stamps:
-            if stamp.manifest.ref in loaded:
-                self._mark_loaded(stamp)
+        for stamp, _ in loaded:
+            self._mark_loaded(stamp)
         return Change(retired, _load_failed(name, failures))
 
     def unload(self, name: str) -> Change:
@@ -97,20 +113,32 @@ class Loader:
         self._states.mark_unloaded(name)
         return Change(self._install(name, {}) if name in self.catalog.models else ())
 
-    def close(self, retired: Iterable[ServedVersion]) -> None:
+    def close(self, retired: Iterable[ServedVersion[Runtime]]) -> None:
         """Close the executors of versions that left the catalog, and say so in the index."""
         for served in retired:
             served.executor.close()
+            self._files.release(served.manifest)
             name, version = served.ref.name, served.ref.version
             if version not in self.catalog.models.get(name, {}):
                 self._states.mark_unloaded(name, [version])
                 log.info("model.unloaded %s", served.ref)
 
+    def _stamp(self, manifest: VersionManifest, ask: bool) -> Stamp:
+        """What `manifest` would be loaded from. ask: forget what came from its URL before."""
+        if not manifest.url:
+            return Stamp(manifest, _file_stamp(manifest.path))
+        for known in (self._loaded.get(manifest.ref), self._failed.get(manifest.ref)):
+            if not ask and known is not None and known.manifest == manifest:
+                return known
+        return Stamp(manifest, None)
+
     def _is_settled(self, stamp: Stamp, retry: bool) -> bool:
         """Whether loading `stamp` would change nothing."""
         ref = stamp.manifest.ref
         if self._loaded.get(ref) != stamp:
-            return self._failed.get(ref) == stamp and not retry
+            # A URL from which nothing came may answer the next time.
+            is_final = stamp.file is not None or not stamp.manifest.url
+            return self._failed.get(ref) == stamp and is_final and not retry
         # It serves already, perhaps after a change that failed and was taken back.
         self._failed.pop(ref, None)
         self._states.mark(ref, VersionState.READY)
@@ -123,30 +151,52 @@ class Loader:
         self._states.mark(ref, VersionState.READY)
         log.info("model.loaded %s", ref)
 
-    def _load_version(self, stamp: Stamp, *, is_served: bool) -> ServedVersion:
-        """Raises LoadFailed with the reason; the index then has it too."""
+    def _load_version(
+        self, stamp: Stamp, serving: ServedVersion[Runtime] | None
+    ) -> tuple[Stamp, ServedVersion[Runtime]]:
+        """What was loaded and from what: `serving`, if its URL has just the same.
+
+        Raises LoadFailed with the reason; the index then has it too.
+        """
         manifest = stamp.manifest
-        if not is_served:
+        if serving is None:
             # What serves stays READY meanwhile, as in Triton: a reload must not fail a probe.
             self._states.mark(manifest.ref, VersionState.LOADING)
         for warning in manifest.warnings:
             log.warning("model.setting_ignored %s: %s", manifest.ref, warning)
         try:
-            if stamp.file is None:
+            if stamp.file is None and not manifest.url:
                 raise LoadFailed(f"{manifest.path}: there is no such file; put the model there")
-            return ServedVersion(manifest, self._make_executor(manifest))
+            located = self._files.fetch(manifest)
+            if manifest.url:
+                stamp = Stamp(manifest, located.sha256)
+            try:
+                if serving is not None and self._loaded.get(manifest.ref) == stamp:
+                    self._files.release(located)
+                    return stamp, serving
+                return stamp, ServedVersion(located, self._open_version(located))
+            except Exception:
+                self._files.release(located)
+                raise
         except Exception as error:
-            is_ours = isinstance(error, ServeError)
-            reason = str(error) if is_ours else repr(error)
-            log.warning("model.load_failed %s: %s", manifest.ref, reason, exc_info=not is_ours)
-            self._failed[manifest.ref] = stamp
-            if is_served:
-                self._states.mark(manifest.ref, VersionState.READY, not_reloaded(reason))
-            else:
-                self._states.mark(manifest.ref, VersionState.UNAVAILABLE, reason)
-            raise LoadFailed(reason) from error
+            raise LoadFailed(self._note_failure(stamp, serving is not None, error)) from error
 
-    def _install(self, name: str, versions: dict[int, ServedVersion]) -> tuple[ServedVersion, ...]:
+    def _note_failure(self, stamp: Stamp, is_served: bool, error: Exception) -> str:
+        """Puts the reason into log and index; answers it."""
+        ref = stamp.manifest.ref
+        is_ours = isinstance(error, ServeError)
+        reason = str(error) if is_ours else repr(error)
+        log.warning("model.load_failed %s: %s", ref, reason, exc_info=not is_ours)
+        self._failed[ref] = stamp
+        if is_served:
+            self._states.mark(ref, VersionState.READY, not_reloaded(reason))
+        else:
+            self._states.mark(ref, VersionState.UNAVAILABLE, reason)
+        return reason
+
+    def _install(
+        self, name: str, versions: dict[int, ServedVersion[Runtime]]
+    ) -> tuple[ServedVersion[Runtime], ...]:
         """Serve exactly `versions` of `name` from now on; return those that served until now."""
         before = self.catalog.models.get(name)
         if before == versions:
@@ -166,12 +216,12 @@ class Loader:
         return retired
 
 
-def _stamp(manifest: VersionManifest) -> Stamp:
+def _file_stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        stat = manifest.path.stat()
+        stat = path.stat()
     except OSError:
-        return Stamp(manifest, None)
-    return Stamp(manifest, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _load_failed(name: str, failures: dict[int, str]) -> LoadFailed | None:

@@ -11,8 +11,15 @@ from pathlib import Path
 
 from kedge import proto
 from kedge.core.datatypes import BY_CONFIG_NAME, Datatype
-from kedge.core.settings import QUEUE_REQUESTS_MAX, QUEUE_ROWS_MAX, BatchLimits, QueueLimits
-from kedge.core.values import ModelRef, ModelSchema, TensorSpec, VersionManifest
+from kedge.core.settings import (
+    QUEUE_REQUESTS_MAX,
+    QUEUE_ROWS_MAX,
+    BatchLimits,
+    ExecutionLimits,
+    QueueLimits,
+)
+from kedge.core.values import ModelFormat, ModelRef, ModelSchema, TensorSpec, VersionManifest
+from kedge.models.pbtxt import BACKEND_PYTHON
 
 Tensor = proto.ModelInput | proto.ModelOutput
 
@@ -37,16 +44,40 @@ def manifest_of(
     )
     return VersionManifest(
         ref=ModelRef(config.name, version),
-        platform=config.platform,
+        # As in Triton, whose Python backend has no platform.
+        platform=config.platform or config.backend,
         path=path,
         schema=schema,
         batch=_batch_limits(config),
         queue=_queue_limits(config),
         # Deterministic, so that equal configurations are equal bytes and are not loaded again.
         config=config.SerializeToString(deterministic=True),
+        format=_format(config),
+        execution=ExecutionLimits(devices=_devices(config)),
         labels=labels,
         warnings=tuple(warnings),
     )
+
+
+def _format(config: proto.ModelConfig) -> ModelFormat:
+    """By the runtime and the file's name; the file itself says which of torch's two .pt2 it is."""
+    if config.backend == BACKEND_PYTHON:
+        return ModelFormat.PYTHON
+    is_pt2 = config.default_model_filename.endswith(".pt2")
+    return ModelFormat.EXPORTED if is_pt2 else ModelFormat.TORCHSCRIPT
+
+
+def _devices(config: proto.ModelConfig) -> tuple[str, ...]:
+    """One entry per instance. A group on GPUs has its count on each that it lists, or on the first
+    one.
+    """
+    devices: list[str] = []
+    for group in config.instance_group:
+        on = ["cpu"]
+        if group.kind == proto.ModelInstanceGroup.KIND_GPU:
+            on = [f"cuda:{number}" for number in group.gpus or [0]]
+        devices += [device for device in on for _ in range(group.count)]
+    return tuple(devices)
 
 
 def argument_positions(tensors: Sequence[Tensor]) -> list[int] | None:

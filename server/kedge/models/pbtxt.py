@@ -15,7 +15,14 @@ from kedge.core.errors import RepositoryFailed
 
 BACKEND = "pytorch"
 PLATFORM = "pytorch_libtorch"
-MODEL_FILENAME = "model.pt"
+PLATFORM_PT2 = "torch_aoti"
+BACKEND_PYTHON = "python"
+# (platform, backend) that are served, and the file that each looks for, as in Triton.
+MODEL_FILENAMES = {
+    (PLATFORM, BACKEND): "model.pt",
+    (PLATFORM_PT2, BACKEND): "model.pt2",
+    ("", BACKEND_PYTHON): "model.py",
+}
 # Generated configurations with hundreds of tensors have 100 KB; more than this is no configuration.
 CONFIG_BYTES_MAX = 4 * 1024 * 1024
 # The parsers quote what they cannot read, however long; a gRPC status travels in one header.
@@ -74,11 +81,14 @@ def complete(config: proto.ModelConfig, name: str) -> proto.ModelConfig:
     completed = proto.ModelConfig()
     completed.CopyFrom(config)
     completed.name = config.name or name
-    if not config.backend and config.platform in ("", PLATFORM):
+    if not config.backend and config.platform in ("", PLATFORM, PLATFORM_PT2):
         completed.backend = BACKEND
     if not config.platform and completed.backend == BACKEND:
         completed.platform = PLATFORM
-    completed.default_model_filename = config.default_model_filename or MODEL_FILENAME
+    runtime = (completed.platform, completed.backend)
+    completed.default_model_filename = config.default_model_filename or MODEL_FILENAMES.get(
+        runtime, MODEL_FILENAMES[PLATFORM, BACKEND]
+    )
     if config.version_policy.WhichOneof("policy_choice") is None:
         completed.version_policy.latest.num_versions = 1
     _complete_instance_groups(completed)

@@ -15,15 +15,19 @@ from typing import NamedTuple
 
 from kedge.core.errors import (
     Internal,
-    InvalidRequest,
     RepositoryFailed,
     ServeError,
     ShuttingDown,
     Unavailable,
 )
+from kedge.core.ports import ModelFiles, UploadedFiles
+from kedge.core.settings import UPLOAD_BYTES_MAX
 from kedge.core.sources import ModelSource
-from kedge.core.values import Catalog, IndexEntry, ServedVersion
-from kedge.models.loader import Change, Loader, MakeExecutor
+from kedge.core.values import Catalog, IndexEntry, ModelRef, Runtime, ServedVersion, VersionState
+from kedge.models.loader import Change, Loader, OpenVersion
+from kedge.models.overrides import Override, Overrides
+from kedge.models.parameters import ByteBudget, load_parameters
+from kedge.models.repository import RepositoryModel
 from kedge.models.states import StateTable
 
 log = logging.getLogger("kedge.models")
@@ -46,20 +50,25 @@ class Registry:
     """What is loaded, and how that changes.
 
     sources: the models of all targets; called whenever they may have changed, so that new ones are
-    found. make_executor, on_change: see `Loader`.
+    found. open_version, on_change, files: see `Loader`. uploads: where files go that load calls
+    bring; a model need not be in a target then.
     """
 
     def __init__(
         self,
         sources: Callable[[], Sequence[ModelSource]],
-        make_executor: MakeExecutor,
-        on_change: Callable[[Catalog], None],
+        open_version: OpenVersion,
+        on_change: Callable[[Catalog[Runtime]], None],
+        files: ModelFiles,
+        uploads: UploadedFiles,
     ) -> None:
         self._sources = sources
         self._states = StateTable()
-        self._loader = Loader(make_executor, on_change, self._states)
+        self._loader = Loader(open_version, on_change, self._states, files)
+        self._uploads = uploads
+        self._uploads_waiting = ByteBudget(UPLOAD_BYTES_MAX)
         self._names: frozenset[str] = frozenset()
-        self._overrides: dict[str, str] = {}
+        self._overrides = Overrides(uploads)
         self._is_explicit = False
         self._poll_s: float | None = None
         self._started = False
@@ -70,7 +79,7 @@ class Registry:
     # ModelControl
 
     @property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> Catalog[Runtime]:
         return self._loader.catalog
 
     @property
@@ -86,14 +95,26 @@ class Registry:
         return self._states.index(self._names)
 
     def load(self, name: str, parameters: Mapping[str, object], on_done: OnDone) -> None:
-        """Load `name`, or again what changed of it. parameters: `config`, a ModelConfig as JSON."""
+        """Load `name`, or again what changed of it.
+
+        parameters: `config`, a ModelConfig as JSON, and with it `file:PATH`, the bytes of the files
+        of the model's directory, which then come from the call alone.
+        """
         try:
             self._require_explicit()
-            override = _config_override(parameters)
+            config, files = load_parameters(parameters)
+            if files:
+                self._uploads.check(name, files)
+            nbytes = self._uploads_waiting.take(sum(map(len, files.values())))
         except ServeError as error:
             on_done(error)
             return
-        self._submit(lambda: self._load(name, override), on_done)
+
+        def done(error: ServeError | None) -> None:
+            self._uploads_waiting.give_back(nbytes)
+            on_done(error)
+
+        self._submit(lambda: self._load(name, config, files), done)
 
     def unload(self, name: str, on_done: OnDone) -> None:
         """Take `name` out. Done when no new request reaches it; what is accepted still runs."""
@@ -103,6 +124,17 @@ class Registry:
             on_done(error)
             return
         self._submit(lambda: self._unload(name), on_done)
+
+    def is_serving(self, ref: ModelRef) -> bool:
+        """Whether requests for a version of the catalog are answered, and not all refused."""
+        return self._states.is_serving(ref)
+
+    def report_health(self, ref: ModelRef, error: ServeError | None) -> None:
+        """What runs a version is gone and cannot be started (`error`), or runs again (None)."""
+        if ref.version not in self.catalog.models.get(ref.name, {}):
+            return  # it is only being loaded, and the load says how that went
+        state = VersionState.READY if error is None else VersionState.UNAVAILABLE
+        self._states.mark(ref, state, str(error or ""))
 
     def _require_explicit(self) -> None:
         if not self._is_explicit:
@@ -143,6 +175,7 @@ class Registry:
             self._thread.join(timeout_s)
         for served in self.catalog.versions():
             served.executor.close()
+        self._overrides.close()
 
     # The loader thread
 
@@ -167,6 +200,7 @@ class Registry:
                 job.on_done(ShuttingDown())
                 continue
             self._perform(job)
+            del job  # with the files that it may have brought, before the next one comes
 
     def _perform(self, job: _Job) -> None:
         try:
@@ -180,12 +214,13 @@ class Registry:
             # Answered before the old executors close: that may wait for what they still run.
             job.on_done(change.error)
             self._loader.close(change.retired)
+            self._overrides.remove_unused(self.catalog.versions())
         except Exception:
             log.exception("model.close_failed")
 
     def _poll(self) -> Change:
         sources = self._read_sources()
-        retired: list[ServedVersion] = []
+        retired: list[ServedVersion[Runtime]] = []
         for name, named in sources.items():
             retired += self._refresh(name, named).retired
         for name in self._states.names() - sources.keys():
@@ -207,22 +242,29 @@ class Registry:
             return Change()
         return self._loader.load(name, manifests, retry=False)
 
-    def _load(self, name: str, config_override: str | None) -> Change:
-        override = self._overrides.get(name) if config_override is None else config_override
+    def _load(self, name: str, config: str | None, files: Mapping[str, bytes]) -> Change:
+        override = self._overrides.for_load(name, config, files)
         try:
-            source = _only(name, self._read_sources().get(name, []))
-            manifests = source.manifests(override)
+            manifests = self._source(name, override).manifests(
+                override.config if override else None
+            )
         except RepositoryFailed as error:
             raise RepositoryFailed(
                 f"failed to load '{name}', failed to poll from model repository: {error}"
             ) from error
         change = self._loader.load(name, manifests, retry=True)
-        if override is not None and change.error is None:
-            self._overrides[name] = override
+        if change.error is None:
+            self._overrides.keep(name, override)
         return change
 
+    def _source(self, name: str, override: Override | None) -> ModelSource:
+        """The files that a load call brought, else the target that has `name`."""
+        if override is not None and override.folder is not None:
+            return RepositoryModel(override.folder)
+        return _only(name, self._read_sources().get(name, []))
+
     def _unload(self, name: str) -> Change:
-        self._overrides.pop(name, None)
+        self._overrides.forget(name)
         return self._loader.unload(name)
 
     def _read_sources(self) -> dict[str, list[ModelSource]]:
@@ -239,25 +281,6 @@ def _only(name: str, named: Sequence[ModelSource]) -> ModelSource:
     if len(named) > 1:
         raise RepositoryFailed(f"model '{name}' appears in two or more repositories")
     return named[0]
-
-
-def _config_override(parameters: Mapping[str, object]) -> str | None:
-    """The `config` parameter of a load call; raises InvalidRequest for any other."""
-    for key, value in parameters.items():
-        expected, expected_name = (str, "string") if key == "config" else (bytes, "bytes")
-        if key != "config" and not key.startswith("file:"):
-            raise InvalidRequest(f"unrecognized load parameter '{key}'.")
-        if not isinstance(value, expected):
-            raise InvalidRequest(
-                f"invalid value type for load parameter '{key}', expected {expected_name}_param."
-            )
-        if key != "config":
-            raise InvalidRequest(
-                f"load parameter '{key}': uploading files is not in this version of Kedge; put "
-                "them into the model repository"
-            )
-    config = parameters.get("config")
-    return config if isinstance(config, str) else None
 
 
 def _log_failure(error: ServeError | None) -> None:

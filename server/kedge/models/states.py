@@ -65,6 +65,12 @@ class StateTable:
                 for state, reason in versions.values()
             )
 
+    def is_serving(self, ref: ModelRef) -> bool:
+        with self._lock:
+            state, _ = self._versions.get(ref.name, {}).get(ref.version, (None, ""))
+            # What is loaded anew, or taken out, serves meanwhile.
+            return state is not VersionState.UNAVAILABLE
+
     def _serves(self, name: str) -> bool:
         versions = self._versions.get(name, {})
         return any(state is VersionState.READY for state, _ in versions.values())

@@ -14,12 +14,15 @@ from google.protobuf.message import Message
 from kedge import proto
 from kedge.core.errors import RepositoryFailed
 from kedge.models.manifest import Tensor, argument_positions, datatype_of
-from kedge.models.pbtxt import BACKEND, PLATFORM
+from kedge.models.pbtxt import MODEL_FILENAMES
 
 NOT_YET = "not in this version of Kedge"
 # Durations are kept in int64 nanoseconds; nobody waits in a queue for longer than a day.
 DURATION_US_MAX = 24 * 3600 * 1_000_000
+# Each instance is a process with a copy of the model.
+INSTANCES_MAX = 256
 
+KINDS = {proto.ModelInstanceGroup.KIND_CPU, proto.ModelInstanceGroup.KIND_GPU}
 REFUSED = {
     "sequence_batching": "requests of a sequence cannot be kept together",
     "ensemble_scheduling": "serve the composing models and call them one by one",
@@ -36,21 +39,20 @@ REFUSED_OF_TENSORS = {
     "is_non_linear_format_io": "it belongs to TensorRT",
 }
 IGNORED = {
-    "cc_model_filenames": "models run on the CPU; default_model_filename is loaded",
+    "cc_model_filenames": "default_model_filename is loaded on every device",
     "metric_tags": "metrics carry model and version only",
     "model_metrics": "metrics are not configured per model",
     "model_warmup": "every model is warmed with zeros instead",
     "optimization": "Kedge chooses its own",
-    "parameters": "the TorchScript runtime takes none",
+    "parameters": "no runtime here takes any",
     "response_cache": "every request is computed",
     "runtime": "the runtime is built in",
 }
 IGNORED_OF_GROUPS = {
-    "gpus": "the model runs on the CPU",
     "host_policy": "there are none",
     "profile": "it belongs to TensorRT",
     "rate_limiter": "executions are not rationed",
-    "secondary_devices": "the model runs on the CPU",
+    "secondary_devices": "a model runs on one device",
 }
 IGNORED_OF_BATCHING = {
     "priority_levels": "all requests have one level",
@@ -86,9 +88,11 @@ def warnings_about(config: proto.ModelConfig) -> Iterator[str]:
     for name, why in ignored:
         if why is not None:
             yield f"{name} does nothing {NOT_YET}: {why}"
-    instances = sum(group.count for group in config.instance_group)
-    if instances > 1:
-        yield f"instance_group asks for {instances} instances; {NOT_YET}, which runs one"
+    for group in config.instance_group:
+        if group.kind == proto.ModelInstanceGroup.KIND_GPU and not group.gpus:
+            yield "instance_group.gpus: not given, so the first GPU is used and not all of them"
+        if group.kind == proto.ModelInstanceGroup.KIND_CPU and group.gpus:
+            yield "instance_group.gpus does nothing in a group of KIND_CPU"
     if config.HasField("dynamic_batching") and config.max_batch_size == 0:
         yield "dynamic_batching does nothing while max_batch_size is 0"
 
@@ -100,10 +104,14 @@ def _fields_set(message: Message) -> list[str]:
 def _general_problems(config: proto.ModelConfig, model: str) -> Iterator[str]:
     if config.name != model:
         yield f"name: expected '{model}', the directory's name, got '{config.name}'"
-    if (config.platform, config.backend) != (PLATFORM, BACKEND):
+    if (config.platform, config.backend) not in MODEL_FILENAMES:
+        expected = " or ".join(
+            f"'{platform}', '{backend}' ({filename})"
+            for (platform, backend), filename in MODEL_FILENAMES.items()
+        )
         yield (
             f"platform, backend: '{config.platform}', '{config.backend}' is {NOT_YET}; "
-            f"expected '{PLATFORM}', '{BACKEND}' and a TorchScript file"
+            f"expected {expected}"
         )
     for name in _fields_set(config):
         if name in REFUSED:
@@ -118,10 +126,15 @@ def _general_problems(config: proto.ModelConfig, model: str) -> Iterator[str]:
             f"'{config.default_model_filename}'"
         )
     for number, group in enumerate(config.instance_group):
-        if group.kind != proto.ModelInstanceGroup.KIND_CPU:
-            yield f"instance_group[{number}].kind: {NOT_YET}; only KIND_CPU is"
+        if group.kind not in KINDS:
+            yield f"instance_group[{number}].kind: {NOT_YET}; only KIND_CPU and KIND_GPU are"
+        if any(gpu < 0 for gpu in group.gpus) or len(set(group.gpus)) < len(group.gpus):
+            yield f"instance_group[{number}].gpus: expected different numbers from 0"
         if group.passive:
             yield f"instance_group[{number}].passive: {NOT_YET}; leave it out"
+    instances = sum(group.count * max(len(group.gpus), 1) for group in config.instance_group)
+    if instances > INSTANCES_MAX:
+        yield f"instance_group: expected at most {INSTANCES_MAX} instances, got {instances}"
 
 
 def _scheduling_problems(config: proto.ModelConfig) -> Iterator[str]:
@@ -150,7 +163,7 @@ def _scheduling_problems(config: proto.ModelConfig) -> Iterator[str]:
 
 def _tensor_problems(kind: str, tensors: Sequence[Tensor]) -> Iterator[str]:
     if not tensors:
-        yield f"{kind}: none is declared; a TorchScript file does not say them, so list all"
+        yield f"{kind}: none is declared; a model file does not say them, so list all"
     seen: set[str] = set()
     for number, tensor in enumerate(tensors):
         where = f"{kind}[{number}] '{tensor.name}'"

@@ -20,6 +20,8 @@ def encode_answers(
     """One answer per row of `fields`; request r owns the next ROWS rows of every output."""
     if lane.answers is None:
         return _encode_protobuf(lane, fields, outputs)
+    if lane.padding is not None:
+        return lane.padding.encode(lane.answers, fields, outputs)
     batched = lane.schema.batched
     dims = [output.shape[1:] if batched else output.shape for output in outputs]
     return encode(lane.answers, fields, dims, [output.data for output in outputs])

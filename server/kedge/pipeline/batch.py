@@ -36,6 +36,19 @@ class Batch:
         """The sum over all requests of the time from arrival to `until_ns`."""
         return sum(block.requests * (until_ns - block.arrived_ns) for block in self.blocks)
 
+    def count_success(self, infer_ns: int, infer_end_ns: int, end_ns: int, wall_ms: int) -> None:
+        """Count it as executed and answered."""
+        self.lane.statistics.count_batch(
+            requests=len(self.fields),
+            rows=self.rows,
+            total_ns=self.waited_ns(end_ns),
+            queue_ns=self.waited_ns(self.started_ns),
+            input_ns=self.gathered_ns - self.started_ns,
+            infer_ns=infer_ns,
+            output_ns=end_ns - infer_end_ns,
+            wall_ms=wall_ms,
+        )
+
 
 def join(lane: Lane, blocks: list[RequestBlock], now_ns: int) -> Batch:
     """One batch of blocks that have the same dimensions."""

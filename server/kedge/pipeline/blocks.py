@@ -6,15 +6,28 @@ kernels read and write the same `fields` array. Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kedge.core.values import TensorSpec
 from kedge_kernels.codec import summarize
 
 NS_PER_US = 1_000
 Dims = tuple[tuple[int, ...], ...]
+
+
+def split_dims(inputs: Sequence[TensorSpec], sizes: NDArray[np.int64]) -> Dims:
+    """The dimensions of all inputs, which `sizes`, int64[d], has one input behind another."""
+    flat = sizes.tolist()
+    dims = []
+    start = 0
+    for spec in inputs:
+        dims.append(tuple(flat[start : start + len(spec.dims)]))
+        start += len(spec.dims)
+    return tuple(dims)
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +36,8 @@ class RequestBlock:
 
     fields: int64[n, width], the codec's columns; addresses in it point into `owners`, which keeps
     the bytes alive. arrived_ns: when the front delivered them. expires_ns: when they stop waiting,
-    0 = never. path: which decoder accepted them (`fast` or `protobuf`).
+    0 = never. path: which decoder accepted them (`fast` or `protobuf`). runs_alone: of a batch that
+    failed; each of its requests runs again by itself.
     """
 
     call_ids: list[int]
@@ -33,6 +47,7 @@ class RequestBlock:
     arrived_ns: int
     expires_ns: int = 0
     path: str = "fast"
+    runs_alone: bool = False
     requests: int = field(init=False)
     rows: int = field(init=False)
     nbytes: int = field(init=False)
@@ -61,12 +76,18 @@ class RequestBlock:
             self.arrived_ns,
             self.expires_ns,
             self.path,
+            self.runs_alone,
         )
         del self.call_ids[:requests]
         del self.owners[:requests]
         self.fields = self.fields[requests:]
         self._count()
         return head
+
+    def apart(self) -> list[RequestBlock]:
+        """One block per request, in order; this one is one of them afterwards."""
+        alone = [self.split(1) for _ in range(self.requests - 1)]
+        return [*alone, self]
 
     def requests_within(self, column: int, total_max: int) -> int:
         """How many of the first requests have at most `total_max` in `column`, ROWS or NBYTES."""
@@ -83,6 +104,7 @@ class RequestBlock:
             self.arrived_ns,
             self.expires_ns,
             self.path,
+            self.runs_alone,
         )
         self.fields = np.delete(self.fields, index, axis=0)
         self._count()

@@ -84,6 +84,9 @@ def _block(call_id: int, request: ModelInferRequest, lane: Lane, arrived_ns: int
     row = [0, 0, rows, address_of(request_id), len(request_id), mask, nbytes]
     for raw in raws:
         row += (address_of(raw), len(raw))
+    if lane.padding is not None:
+        row += (size for own in dims for size in own)
+        dims = lane.padding.check(dims)
     expires_ns = _expires_ns(lane, timeout_us, arrived_ns)
     fields = np.array([row], dtype=np.int64)
     return RequestBlock(

@@ -39,10 +39,20 @@ class BatchFormer:
         self._blocks.append(block)
         self._account(block, +1)
 
+    def add_first(self, block: RequestBlock) -> None:
+        """Queue a block before all others: what failed together runs alone, and soon."""
+        self._blocks.appendleft(block)
+        self._account(block, +1)
+
+    @property
+    def is_next_alone(self) -> bool:
+        """Whether the next batch is a request that must run alone; call only while some wait."""
+        return self._blocks[0].runs_alone
+
     def due_ns(self) -> int:
         """When the next batch is due, in `arrived_ns`'s clock; call only while requests wait."""
         oldest_ns = self._blocks[0].arrived_ns
-        if self._delay_ns == 0 or self.rows >= self._limits.rows_max:
+        if self._delay_ns == 0 or self.is_next_alone or self.rows >= self._limits.rows_max:
             return oldest_ns
         if any(self.rows == rows for rows in self._limits.preferred_rows):
             return oldest_ns
@@ -55,12 +65,14 @@ class BatchFormer:
         Every request fits by itself, since decoding refuses those with more rows than a batch.
         """
         limits = self._limits
-        if not limits.joins_requests:
+        if not limits.joins_requests or self.is_next_alone:
             return [self._take_from_front(1)]
         batch: list[RequestBlock] = []
         rows_free = self._rows_wanted()
         while self._blocks and rows_free > 0:
             first = self._blocks[0]
+            if first.runs_alone:
+                break
             fits = first.rows <= rows_free
             requests = first.requests if fits else first.requests_within(ROWS, rows_free)
             if requests == 0:
@@ -88,6 +100,14 @@ class BatchFormer:
         block = self._blocks.popleft() if requests == first.requests else first.split(requests)
         self._account(block, -1)
         return block
+
+    def take_lone(self) -> list[RequestBlock]:
+        """Remove and return all blocks that wait to run alone."""
+        gone = [block for block in self._blocks if block.runs_alone]
+        for block in gone:
+            self._blocks.remove(block)
+            self._account(block, -1)
+        return gone
 
     def expired(self, now_ns: int) -> list[RequestBlock]:
         """Remove and return the blocks whose waiting time is over."""

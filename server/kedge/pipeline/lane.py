@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kedge.core.errors import QueueFull
+from kedge.core.ports import Buffer, Executor
 from kedge.core.values import ServedVersion
 from kedge.pipeline.blocks import Dims, RequestBlock
 from kedge.pipeline.former import BatchFormer
+from kedge.pipeline.padding import Padding
 from kedge_kernels.codec import (
     INPUTS,
     NBYTES,
@@ -22,6 +24,7 @@ from kedge_kernels.codec import (
     InputPlan,
     OutputPlan,
     RequestPlan,
+    gather,
 )
 
 
@@ -29,10 +32,11 @@ class Lane:
     """One served version on its way through the pipeline.
 
     A lane outlives its place in the catalog: requests that were accepted before an unload still run
-    on it. `answers` is None when an output is BYTES, whose rows have no fixed size.
+    on it. `answers` is None when an output is BYTES, whose rows have no fixed size; `padding` when
+    every length is run as it is.
     """
 
-    def __init__(self, served: ServedVersion, newest: bool) -> None:
+    def __init__(self, served: ServedVersion[Executor], newest: bool) -> None:
         manifest = served.manifest
         schema = manifest.schema
         self.served = served
@@ -61,13 +65,19 @@ class Lane:
                 ],
                 schema.batched,
             )
+        buckets = manifest.execution.length_buckets
+        self.padding = Padding(schema, buckets) if buckets else None
         self.columns = INPUTS + 2 * len(schema.inputs)
+        if self.padding is not None:
+            self.columns += self.padding.sizes
         has_fixed_dims = all(spec.has_fixed_dims for spec in schema.inputs)
         self.fixed_dims: Dims | None = (
             tuple(spec.dims for spec in schema.inputs) if has_fixed_dims else None
         )
         self.can_expire = manifest.queue.timeout_us > 0
         self.formers: dict[Dims, BatchFormer] = {}
+        # Batches in a row whose worker ended under them.
+        self.workers_lost = 0
         self._fixed_row_bytes = self._row_bytes(self.fixed_dims) if self.fixed_dims else None
 
     def __repr__(self) -> str:
@@ -89,6 +99,13 @@ class Lane:
             return [rows * nbytes for nbytes in row_bytes]
         lengths: list[int] = fields[:, INPUTS + 1 : self.columns : 2].sum(axis=0).tolist()
         return lengths
+
+    def gather(self, fields: NDArray[np.int64], dims: Dims, inputs: Sequence[Buffer]) -> None:
+        """Fill the executor's buffers with the contents of all requests of a batch."""
+        if self.padding is None:
+            gather(fields, inputs)
+        else:
+            self.padding.gather(fields, dims, inputs)
 
     def former(self, dims: Dims) -> BatchFormer:
         """The forming batch for one input shape, made on first use."""

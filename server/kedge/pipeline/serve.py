@@ -11,19 +11,26 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 
-from kedge.core.errors import Internal, QueueTimeout, ServeError, ShuttingDown
-from kedge.core.ports import BatchResult, Clock, Drain, Front
+from kedge.core.errors import (
+    ExecuteTimeout,
+    Internal,
+    QueueTimeout,
+    ServeError,
+    ShuttingDown,
+    WorkerLost,
+)
+from kedge.core.ports import BatchResult, Clock, Drain, Executor, Front
 from kedge.core.settings import EVENTS_PER_DRAIN_MAX, QUEUE_BYTES_MAX
-from kedge.core.values import Catalog
+from kedge.core.values import Catalog, ServedVersion
 from kedge.pipeline.answer import encode_answers
 from kedge.pipeline.batch import Batch, join
 from kedge.pipeline.blocks import RequestBlock
 from kedge.pipeline.decode import Decoder
 from kedge.pipeline.former import BatchFormer
 from kedge.pipeline.lane import Lane
-from kedge_kernels.codec import gather
 
 log = logging.getLogger("kedge.pipeline")
 
@@ -34,6 +41,11 @@ IDLE_WAIT_MS = 50
 # After the last answer the front still writes to its sockets; closing it at once would cut them
 # off.
 LINGER_NS = 200 * NS_PER_MS
+
+# Batches in a row whose worker ended under them, until the model is to blame and not a request.
+WORKERS_LOST_MAX = 4
+# Batches given out at once when workers come: as many as one gateway can have at 32 workers.
+DISPATCHES_MAX = 64
 
 # The front is drained to empty before a batch is taken, but a flood must not keep batches from
 # running: after 16 x 512 events even the widest client has its cancellations seen.
@@ -66,7 +78,8 @@ class Gateway:
         self._decoder = Decoder()
         self._waiting: dict[BatchFormer, Lane] = {}
         self._queue_bytes = 0
-        self._batches_running = 0
+        self._running: Counter[ServedVersion[Executor]] = Counter()
+        self._alone: set[ServedVersion[Executor]] = set()
         self._draining = False
         self._is_dispatching = False
         self.refused: dict[str, int] = {}
@@ -82,10 +95,26 @@ class Gateway:
         """Raw input bytes that wait in all queues."""
         return self._queue_bytes
 
-    def install(self, catalog: Catalog) -> None:
+    def install(self, catalog: Catalog[Executor]) -> None:
         """Serve `catalog` from the next request on. What waits runs where it was accepted."""
         with self._lock:
             self._decoder.install(catalog)
+
+    def is_busy_with(self, served: ServedVersion[Executor]) -> bool:
+        """Whether requests that were accepted for a version wait or run."""
+        with self._lock:
+            waits = any(lane.served is served for lane in self._waiting.values())
+            return waits or self._running[served] > 0
+
+    def dispatch(self) -> None:
+        """An executor can take batches that it could not before: give it what waits."""
+        with self._lock:
+            for _ in range(DISPATCHES_MAX):
+                running = self._running.total()
+                self._dispatch_one()
+                # Until nothing more is under way: no capacity, nothing due, or it ran inline.
+                if self._running.total() == running:
+                    return
 
     def stop(self) -> None:
         """Refuse what comes from now on; `run` returns when everything accepted is answered."""
@@ -109,7 +138,7 @@ class Gateway:
         return answered
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting) or self._batches_running > 0
+        return bool(self._waiting) or self._running.total() > 0
 
     def _step(self, wait_ms: int) -> None:
         """Take what the front has, then run at most one batch."""
@@ -143,7 +172,7 @@ class Gateway:
         due_ns = 0
         for former, lane in self._waiting.items():
             times = []
-            if lane.served.executor.batches_free > 0:
+            if self._can_run(former, lane):
                 times.append(former.due_ns())
             if lane.can_expire and (expiry_ns := former.next_expiry_ns()):
                 times.append(expiry_ns)
@@ -227,7 +256,7 @@ class Gateway:
         chosen_due_ns = 0
         for former, lane in self._waiting.items():
             due_ns = former.due_ns()
-            if due_ns > now_ns or lane.served.executor.batches_free == 0:
+            if due_ns > now_ns or not self._can_run(former, lane):
                 continue
             if chosen is None or due_ns < chosen_due_ns:
                 chosen, chosen_due_ns = former, due_ns
@@ -241,6 +270,17 @@ class Gateway:
             self._execute(lane, blocks)
         finally:
             self._is_dispatching = False
+
+    def _can_run(self, former: BatchFormer, lane: Lane) -> bool:
+        """Whether a batch may go to the executor now.
+
+        What runs alone has the model for itself: a worker that ends under it must take no other
+        request along, and workers join batches that they have at once.
+        """
+        served = lane.served
+        if served in self._alone or (former.is_next_alone and self._running[served] > 0):
+            return False
+        return served.executor.batches_free > 0
 
     def _left_queue(self, lane: Lane, former: BatchFormer, blocks: Sequence[RequestBlock]) -> None:
         for block in blocks:
@@ -264,11 +304,13 @@ class Gateway:
 
     def _execute(self, lane: Lane, blocks: list[RequestBlock]) -> None:
         batch = join(lane, blocks, self._clock.now_ns())
-        self._batches_running += 1
+        self._running[lane.served] += 1
+        if blocks[0].runs_alone:
+            self._alone.add(lane.served)
         executor = lane.served.executor
         sizes = lane.input_bytes(batch.fields, batch.rows, batch.dims)
         inputs = executor.allocate(batch.rows, batch.dims, sizes)
-        gather(batch.fields, inputs)
+        lane.gather(batch.fields, batch.dims, inputs)
         batch.gathered_ns = self._clock.now_ns()
         executor.submit(
             batch.rows,
@@ -282,9 +324,13 @@ class Gateway:
     def _on_result(self, batch: Batch, result: BatchResult, final: bool) -> None:
         with self._lock:
             if final:
-                self._batches_running -= 1
+                self._running[batch.lane.served] -= 1
+                self._running += Counter()  # forget the zeros
+                self._alone.discard(batch.lane.served)
             try:
                 self._finish(batch, result)
+            except ServeError as error:
+                self._fail(batch, error)
             except Exception:
                 log.exception("batch.failed model=%s", batch.lane.served.ref)
                 self._fail(batch, Internal())
@@ -294,44 +340,51 @@ class Gateway:
     def _finish(self, batch: Batch, result: BatchResult) -> None:
         infer_end_ns = self._clock.now_ns()
         if result.error is not None:
-            if len(batch.call_ids) > 1:
-                self._run_one_by_one(batch)
-            else:
-                self._fail(batch, result.error)
+            self._on_error(batch, result.error)
             return
         answers = encode_answers(batch.lane, batch.fields, result.outputs)
         respond = self._front.respond
         for call_id, answer in zip(batch.call_ids, answers, strict=True):
             respond(call_id, answer)
-        self._count_success(batch, result.infer_ns, infer_end_ns)
+        batch.count_success(
+            result.infer_ns, infer_end_ns, self._clock.now_ns(), self._clock.wall_ms()
+        )
+        batch.lane.workers_lost = 0
+
+    def _on_error(self, batch: Batch, error: ServeError) -> None:
+        """A batch failed: one request may be to blame, so each runs alone and fails only for
+        itself. A lone request runs again if its worker ended, perhaps for other reasons. Where
+        worker after worker ends, the model is to blame.
+        """
+        lane = batch.lane
+        is_lost = isinstance(error, WorkerLost | ExecuteTimeout)
+        lane.workers_lost = lane.workers_lost + 1 if is_lost else 0
+        is_over = lane.workers_lost >= WORKERS_LOST_MAX
+        may_help = len(batch.call_ids) > 1 or isinstance(error, WorkerLost)
+        if may_help and not batch.blocks[0].runs_alone and not is_over:
+            self._run_one_by_one(batch)
+            return
+        self._fail(batch, error)
+        if is_over:
+            for former, owner in list(self._waiting.items()):
+                if owner is lane and (lone := former.take_lone()):
+                    self._left_queue(lane, former, lone)
+                    self._fail(join(lane, lone, self._clock.now_ns()), error)
 
     def _run_one_by_one(self, batch: Batch) -> None:
-        """A batch failed: one request may be to blame, so each runs alone and fails only for
-        itself.
-        """
-        for block in batch.blocks:
-            while block.requests > 1:
-                self._execute(batch.lane, [block.split(1)])
-            self._execute(batch.lane, [block])
+        """Queue each request to run alone, before all others and in order."""
+        lane = batch.lane
+        former = lane.former(batch.dims)
+        for block in reversed(batch.blocks):
+            for lone in reversed(block.apart()):
+                lone.runs_alone = True
+                former.add_first(lone)
+                lane.account(lone, +1)
+                self._queue_bytes += lone.nbytes
+        self._waiting[former] = lane
 
     def _fail(self, batch: Batch, error: ServeError) -> None:
         for call_id in batch.call_ids:
             self._front.fail(call_id, error)
         waited_ns = batch.waited_ns(self._clock.now_ns())
         batch.lane.statistics.count_failure("BACKEND", len(batch.call_ids), waited_ns)
-
-    def _count_success(self, batch: Batch, infer_ns: int, infer_end_ns: int) -> None:
-        end_ns = self._clock.now_ns()
-        requests = len(batch.fields)
-        input_ns = batch.gathered_ns - batch.started_ns
-        output_ns = end_ns - infer_end_ns
-        batch.lane.statistics.count_batch(
-            requests=requests,
-            rows=batch.rows,
-            total_ns=batch.waited_ns(end_ns),
-            queue_ns=batch.waited_ns(batch.started_ns),
-            input_ns=input_ns,
-            infer_ns=infer_ns,
-            output_ns=output_ns,
-            wall_ms=self._clock.wall_ms(),
-        )

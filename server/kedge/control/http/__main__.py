@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 
 from kedge.control.http.process import CannotListen, HttpSettings, run
+from kedge.core.ports import SECRET_VARIABLE
 from kedge.monitoring.prometheus import MetricsPage
 
 
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; the exit code, 1 when an address is taken."""
     parser = argparse.ArgumentParser(prog="python -m kedge.control.http", description=__doc__)
-    parser.add_argument("--grpc", required=True, metavar="HOST:PORT")
+    parser.add_argument("--grpc", required=True, metavar="TARGET")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--http-port", type=int, default=8000)
     parser.add_argument("--metrics-port", type=int, default=8002)
@@ -25,6 +27,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     settings = HttpSettings(
         grpc_address=given.grpc,
+        gateway_secret=os.environ.pop(SECRET_VARIABLE, ""),
         host=given.host,
         http_port=given.http_port,
         metrics_port=given.metrics_port,

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from kedge.control.http.errors import HttpError, http_status_of
 from kedge.core.errors import InvalidRequest
+from kedge.core.ports import SECRET_METADATA
 
 _Reply = TypeVar("_Reply", bound=Message)
 
@@ -27,9 +28,12 @@ CHANNEL_OPTIONS = (
 
 
 class Gateway:
-    """The gateway at `address` (HOST:PORT). Made inside the event loop; connects when called."""
+    """The gateway at `address`, a gRPC target on this machine. Made inside the event loop; connects
+    when called. secret: what the address asks for, "" for nothing.
+    """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, secret: str = "") -> None:
+        self._secret = ((SECRET_METADATA, secret),) if secret else ()
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._methods: dict[str, object] = {}
 
@@ -53,7 +57,7 @@ class Gateway:
             )
         try:
             answer: _Reply = await method(
-                request, timeout=timeout_s, metadata=_metadata(authorization)
+                request, timeout=timeout_s, metadata=(*self._secret, *_metadata(authorization))
             )
         except grpc.aio.AioRpcError as error:
             status = http_status_of(error.code().value[0])

@@ -27,11 +27,13 @@ from kedge.control.http.rest import RenderMetrics, metrics_app, rest_app
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """grpc_address: the gateway's HOST:PORT. Ports: 0 means any free one. parent_fd: read end of a
-    pipe whose other end only the parent holds; it is at its end when the parent is.
+    """grpc_address: the gateway's HOST:PORT or socket; gateway_secret: what it asks of this process
+    besides the caller's token, "" for nothing. Ports: 0 means any free one. parent_fd: read end of
+    a pipe whose other end only the parent holds; it is at its end when the parent is.
     """
 
     grpc_address: str
+    gateway_secret: str
     host: str
     http_port: int
     metrics_port: int
@@ -58,7 +60,7 @@ async def _serve(
     metrics: socket.socket,
     render_metrics: RenderMetrics,
 ) -> None:
-    gateway = Gateway(settings.grpc_address)
+    gateway = Gateway(settings.grpc_address, settings.gateway_secret)
     caller = Caller(gateway)
     rest = rest_app(caller, render_metrics, settings.control_from_loopback_only)
     servers = {

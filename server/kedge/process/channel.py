@@ -1,0 +1,134 @@
+"""Messages between a parent process and its child over one Unix socket pair, with descriptors.
+
+A message is a kind, fields that JSON has, a blob of bytes and up to `FDS_MAX` open descriptors.
+Nothing is unpickled on its way up: a child that runs a model's own code cannot harm its parent.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import socket
+import struct
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_HEAD = struct.Struct("<II")
+FDS_MAX = 8
+# The fields are names, numbers and reasons; a megabyte of them is a bug.
+FIELDS_BYTES_MAX = 1 << 20
+# The largest blob is a load call with uploaded files; gRPC's own messages end at 2 GiB.
+BLOB_BYTES_MAX = (1 << 31) - 1
+
+
+class ChannelClosed(Exception):
+    """The process at the other end is gone, or sent what is no message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """kind: what it is. fields: JSON values. fds: owned by whoever receives the message."""
+
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    blob: bytes = b""
+    fds: Sequence[int] = ()
+
+
+class Channel:
+    """One end. `send` may be called from any thread; `receive` from one at a time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._sending = threading.Lock()
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, socket.socket]:
+        """A channel, and the socket of its other end, to be inherited by a child process."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        return cls(ours), theirs
+
+    @classmethod
+    def inherited(cls, fd: int) -> Channel:
+        """The child's end, which it was started with."""
+        os.set_inheritable(fd, False)
+        return cls(socket.socket(fileno=fd))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(
+        self,
+        kind: str,
+        fields: Mapping[str, Any] | None = None,
+        blob: bytes = b"",
+        fds: Sequence[int] = (),
+    ) -> None:
+        """Send one message; it waits while the other end is busy. Raises ChannelClosed."""
+        assert len(fds) <= FDS_MAX
+        text = json.dumps([kind, fields or {}], separators=(",", ":")).encode()
+        assert len(text) <= FIELDS_BYTES_MAX
+        head = _HEAD.pack(len(text), len(blob))
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            with self._sending:
+                # The head leaves alone, so that the descriptors arrive with exactly its bytes.
+                sent = self._socket.sendmsg([head], rights)
+                assert sent == len(head)
+                self._socket.sendall(text + blob)
+        except OSError as error:
+            raise ChannelClosed(str(error)) from None
+
+    def receive(self) -> Message:
+        """The next message; waits for it. Raises ChannelClosed at the other end's end."""
+        head, fds = self._receive_head()
+        text_bytes, blob_bytes = _HEAD.unpack(head)
+        if text_bytes > FIELDS_BYTES_MAX or blob_bytes > BLOB_BYTES_MAX:
+            raise ChannelClosed(f"no message: it claims {text_bytes} and {blob_bytes} bytes")
+        text = self._receive_exactly(text_bytes)
+        blob = self._receive_exactly(blob_bytes)
+        try:
+            kind, fields = json.loads(text)
+            if not (isinstance(kind, str) and isinstance(fields, dict)):
+                raise ValueError("expected a kind and fields")
+        except ValueError as error:
+            raise ChannelClosed(f"no message: {error}") from None
+        return Message(kind, fields, bytes(blob), fds)
+
+    def _receive_head(self) -> tuple[bytes, list[int]]:
+        space = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize)
+        try:
+            head, ancillary, _, _ = self._socket.recvmsg(_HEAD.size, space, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise ChannelClosed(str(error)) from None
+        fds = array.array("i")
+        for _, _, data in ancillary:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if not head:
+            raise ChannelClosed("closed by the other end")
+        if len(head) < _HEAD.size:
+            head += bytes(self._receive_exactly(_HEAD.size - len(head)))
+        return head, fds.tolist()
+
+    def _receive_exactly(self, nbytes: int) -> bytearray:
+        buffer = bytearray(nbytes)
+        view = memoryview(buffer)
+        while view:
+            try:
+                received = self._socket.recv_into(view)
+            except OSError as error:
+                raise ChannelClosed(str(error)) from None
+            if received == 0:
+                raise ChannelClosed("closed by the other end in the middle of a message")
+            view = view[received:]
+        return buffer
+
+    def close(self) -> None:
+        """Close this end; whoever waits in `receive` at either end gets ChannelClosed."""
+        with contextlib.suppress(OSError):  # the other end is gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()

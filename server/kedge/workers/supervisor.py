@@ -1,0 +1,221 @@
+"""Starts the worker processes of one version and starts them again when they end.
+
+One thread per instance. Not here: what a worker does (`loop.py`) and who uses it (`pool.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import select
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Protocol
+
+from kedge.core.errors import LoadFailed, ServeError, Unavailable
+from kedge.core.values import VersionManifest
+from kedge.process.channel import Channel, ChannelClosed
+from kedge.process.child import describe_exit, end_child, start_child
+
+log = logging.getLogger("kedge.workers")
+
+MODULE = "kedge.app.worker"
+# Compiling a large model takes minutes, downloading its weights is over by then.
+LOAD_S_MAX = 600.0
+# A worker that ends at once is started again after 0.1 s, 0.2 s, ... and at most every 10 s.
+BACKOFF_S_FIRST = 0.1
+BACKOFF_S_MAX = 10.0
+# After that many starts without a loaded model, requests are refused instead of held.
+FAILED_STARTS_MAX = 3
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerJob:
+    """What a worker is told to serve."""
+
+    manifest: VersionManifest
+    device: str
+    allow_model_code: bool
+    state_dir: Path
+
+
+class WorkerEvents(Protocol):
+    """Who uses the workers; called from the instances' threads."""
+
+    def worker_loaded(self, worker: int, connection: socket.socket) -> None: ...
+    def worker_ended(self, worker: int, how: str) -> None: ...
+    def no_worker(self, error: ServeError) -> None: ...
+
+
+class WorkerGroup:
+    """One process per job, until `stop`. events: who is told; see `WorkerEvents`."""
+
+    def __init__(self, jobs: Sequence[WorkerJob], events: WorkerEvents) -> None:
+        self._instances = [_Instance(job, events) for job in jobs]
+
+    def start(self) -> None:
+        """Start all; returns when all have loaded.
+
+        Raises LoadFailed with the reason of the first that could not; none runs then.
+        """
+        for instance in self._instances:
+            instance.thread.start()
+        for instance in self._instances:
+            instance.first_try_is_over.wait(LOAD_S_MAX + 2 * BACKOFF_S_MAX)
+        failed = [one.failure for one in self._instances if not one.has_ever_loaded]
+        if failed:
+            self.stop()
+            raise failed[0] or LoadFailed("a worker took too long to load the model")
+
+    def connect(self) -> None:
+        """Give every worker that has loaded a new connection, for a gateway that has none yet."""
+        for instance in self._instances:
+            instance.connect()
+
+    def kill(self, worker: int) -> None:
+        """End a worker that hangs; it is started again."""
+        for instance in self._instances:
+            instance.kill(worker)
+
+    def stop(self) -> None:
+        """End all: each when its last gateway has let it go, by force after a while."""
+        for instance in self._instances:
+            instance.end()
+        for instance in self._instances:
+            if instance.thread.ident is not None:
+                instance.thread.join()
+
+    @property
+    def pids(self) -> list[int]:
+        return [one.process.pid for one in self._instances if one.process is not None]
+
+
+class _Instance:
+    """One place in the group: a process, and the thread that starts it over and over."""
+
+    def __init__(self, job: WorkerJob, events: WorkerEvents) -> None:
+        self._job = job
+        self._events = events
+        self._ending = threading.Event()
+        self._channel: Channel | None = None
+        self._worker = 0
+        self._has_loaded = False
+        self._lock = threading.Lock()
+        self.process: Popen[bytes] | None = None
+        self.has_ever_loaded = False
+        self.failure: LoadFailed | None = None
+        self.first_try_is_over = threading.Event()
+        self.thread = threading.Thread(
+            target=self._supervise, name=f"worker-{job.manifest.ref}", daemon=True
+        )
+
+    def _supervise(self) -> None:
+        backoff_s = BACKOFF_S_FIRST
+        failed_starts = 0
+        while not self._ending.is_set():
+            has_loaded = self._run_once()
+            is_first_try = not self.first_try_is_over.is_set()
+            self.first_try_is_over.set()
+            if self._ending.is_set() or (is_first_try and not has_loaded):
+                return
+            failed_starts = 0 if has_loaded else failed_starts + 1
+            if failed_starts == FAILED_STARTS_MAX:
+                self._events.no_worker(
+                    Unavailable(f"model '{self._job.manifest.ref}' has no worker: {self.failure}")
+                )
+            backoff_s = BACKOFF_S_FIRST if has_loaded else min(2 * backoff_s, BACKOFF_S_MAX)
+            self._ending.wait(backoff_s)
+
+    def _run_once(self) -> bool:
+        """Run one process until it ends; whether it loaded the model."""
+        ref = self._job.manifest.ref
+        channel, theirs = Channel.pair()
+        fd = theirs.fileno()
+        with self._lock:
+            self._worker = next(_numbers)
+            self._channel = channel
+            self._has_loaded = False
+            self.process = start_child(
+                MODULE, [str(fd), str(os.getpid())], [fd], worker_environment()
+            )
+        theirs.close()
+        try:
+            channel.send("load", blob=pickle.dumps(self._job))
+            self._wait_loaded(channel)
+            self._serve(channel)
+        except ChannelClosed:
+            pass  # it ended, or is about to
+        except LoadFailed as error:
+            self.failure = error
+        with self._lock:
+            has_loaded, self._has_loaded = self._has_loaded, False
+            channel.close()
+        how = describe_exit(end_child(self.process))
+        if not has_loaded and self.failure is None:
+            self.failure = LoadFailed(f"its worker ended while it loaded the model: {how}")
+        if has_loaded and not self._ending.is_set():
+            log.warning("worker.ended model=%s worker=%d %s", ref, self._worker, how)
+            self._events.worker_ended(self._worker, how)
+        return has_loaded
+
+    def _wait_loaded(self, channel: Channel) -> None:
+        """Raises LoadFailed with the worker's reason, ChannelClosed if it ended."""
+        readable, _, _ = select.select([channel], [], [], LOAD_S_MAX)
+        if not readable:
+            assert self.process is not None
+            self.process.kill()
+            raise LoadFailed(f"loading took over {LOAD_S_MAX:g} s; the worker was killed")
+        answer = channel.receive()
+        if answer.kind != "loaded":
+            raise LoadFailed(str(answer.fields.get("reason", "the worker gave no reason")))
+        self.failure = None
+        self.has_ever_loaded = True
+
+    def _serve(self, channel: Channel) -> None:
+        """Connect the gateway, then wait until the process ends."""
+        with self._lock:
+            self._has_loaded = True
+        self.connect()
+        self.first_try_is_over.set()
+        while True:
+            channel.receive()
+
+    def connect(self) -> None:
+        """A new connection between the worker and whoever is told of it."""
+        with self._lock:
+            if not self._has_loaded or self._channel is None:
+                return
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with contextlib.suppress(ChannelClosed):
+                self._channel.send("attach", fds=[theirs.fileno()])
+            theirs.close()
+            worker = self._worker
+        self._events.worker_loaded(worker, ours)
+
+    def kill(self, worker: int) -> None:
+        with self._lock:
+            if self._worker == worker and self.process is not None:
+                self.process.kill()
+
+    def end(self) -> None:
+        """Tell the process to end; do not start it again."""
+        self._ending.set()
+        with self._lock:
+            if self._channel is not None:
+                with contextlib.suppress(ChannelClosed, OSError):
+                    self._channel.close()
+
+
+def worker_environment() -> dict[str, str]:
+    """One thread per operator unless somebody chose: with two on two cores small models ran 20
+    times slower, and several workers would fight for the cores.
+    """
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

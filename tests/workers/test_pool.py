@@ -1,0 +1,302 @@
+"""Which worker gets a batch, and what becomes of it if the worker answers, lies, hangs or ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kedge.core.datatypes import DATATYPES
+from kedge.core.errors import ExecuteTimeout, InvalidRequest, Unavailable, WorkerLost
+from kedge.core.ports import BatchResult
+from kedge.core.settings import ExecutionLimits
+from kedge.core.values import ModelSchema, TensorSpec
+from kedge.workers.frames import IN_INPUT, IN_OUTPUT, Place, ResultFrame
+from kedge.workers.pool import WorkerPool
+from kedge.workers.segment import Segment
+from kedge.workers.slots import Link, LinkBroken
+from support.fakes import DoublingExecutor, FakeClock, served
+from support.worker_end import WorkerEnd
+
+TIMEOUT_US = 1_000_000
+MANIFEST = replace(
+    served(DoublingExecutor()).manifest, execution=ExecutionLimits(timeout_us=TIMEOUT_US)
+)
+
+
+class Scene:
+    """A pool with as many workers as a test adds."""
+
+    def __init__(self, manifest=MANIFEST) -> None:
+        self.clock = FakeClock()
+        self.kicks = 0
+        self.pool = WorkerPool(manifest, self.clock, self._kick)
+        self.links: list[Link] = []
+        self.results: dict[float, BatchResult] = {}
+        self.values: dict[float, list[float]] = {}
+
+    def _kick(self) -> None:
+        self.kicks += 1
+
+    def add_worker(self) -> WorkerEnd:
+        end = WorkerEnd()
+        self.links.append(self.pool.attach(end.gateway_end, len(self.links)))
+        return end
+
+    def submit(self, *values: float) -> None:
+        """One batch of one-number rows, named by its first."""
+        lent = self.pool.allocate(len(values), [(1,)], [4 * len(values)])
+        lent[0][:] = np.float32(values).view(np.uint8)
+        self.pool.submit(len(values), [(1,)], lent, lambda r, final: self._keep(values[0], r))
+
+    def _keep(self, name: float, result: BatchResult) -> None:
+        assert name not in self.results, "answered twice"
+        self.results[name] = result
+        # What the memory has now: it may be used again as soon as this returns.
+        self.values[name] = [v for o in result.outputs for v in o.data.view(np.float32).tolist()]
+
+    def receive(self, worker: int = 0) -> None:
+        self.pool.receive(self.links[worker].receive(self.clock.now_ns()))
+
+    def error(self, name: float) -> object:
+        return type(self.results[name].error)
+
+
+def test_a_batch_goes_to_a_worker_and_its_answer_comes_back() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1, 2, 3)
+    frame = worker.take()
+    assert frame is not None
+    assert worker.values(frame) == [1, 2, 3]
+    worker.answer(frame, [2, 4, 6])
+    scene.receive()
+    assert scene.values[1] == [2, 4, 6]
+    assert scene.results[1].infer_ns == 5
+    assert scene.pool.is_idle
+
+
+def test_a_worker_is_granted_two_batches_and_no_more() -> None:
+    scene = Scene()
+    assert scene.pool.batches_free == 0
+    worker = scene.add_worker()
+    assert scene.pool.batches_free == 2
+    scene.submit(1)
+    assert scene.pool.batches_free == 1
+    scene.submit(2)
+    assert scene.pool.batches_free == 0
+    first = worker.take()
+    assert first is not None
+    kicks = scene.kicks
+    worker.answer(first, [2])
+    scene.receive()
+    assert scene.pool.batches_free == 1
+    assert scene.kicks == kicks + 1
+
+
+def test_batches_go_to_the_worker_that_has_least_to_do() -> None:
+    scene = Scene()
+    workers = [scene.add_worker(), scene.add_worker()]
+    for value in range(4):
+        scene.submit(value)
+    assert [len(link.grants) for link in scene.links] == [2, 2]
+    assert sorted(worker.values(frame) for worker in workers for frame in [worker.take()]) == [
+        [0],
+        [1],
+    ]
+
+
+def test_memory_is_sent_once_and_again_when_it_has_grown() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    sizes = []
+    for rows in (1, 1, 2000, 1):
+        scene.submit(*range(1, rows + 1))
+        frame = worker.take()
+        assert frame is not None
+        sizes.append(frame.segment_bytes)
+        assert worker.values(frame) == list(range(1, rows + 1))
+        worker.send(ResultFrame(frame.slot, frame.serial, True, 0, error=("model_failed", "no")))
+        scene.receive()
+        scene.results.clear()
+    assert sizes == [4096, 0, 8192, 0]
+
+
+def test_an_answer_that_lies_in_the_input_is_not_copied() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(7)
+    frame = worker.take()
+    assert frame is not None
+    place = Place(frame.inputs[0].offset, 4, (1, 1), IN_INPUT)
+    worker.send(ResultFrame(frame.slot, frame.serial, True, 0, 0, (place,)))
+    scene.receive()
+    assert scene.values[7] == [7]
+
+
+def test_an_error_keeps_its_kind_and_its_words() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    worker.send(
+        ResultFrame(frame.slot, frame.serial, True, 0, error=("invalid_request", "not UTF-8"))
+    )
+    scene.receive()
+    assert scene.error(1) is InvalidRequest
+    assert str(scene.results[1].error) == "not UTF-8"
+
+
+def test_when_a_worker_ends_only_what_it_ran_fails() -> None:
+    scene = Scene()
+    first = scene.add_worker()
+    scene.submit(1)
+    scene.submit(2)
+    frame = first.take()
+    assert frame is not None
+    first.start(frame)
+    first.close()
+    with pytest.raises(LinkBroken):
+        scene.receive()
+    scene.pool.drop(scene.links[0], scene.pool.ended("SIGSEGV"))
+    assert scene.error(1) is WorkerLost
+    assert "SIGSEGV" in str(scene.results[1].error)
+    assert 2 not in scene.results
+    assert scene.pool.batches_free == 0
+    second = scene.add_worker()
+    frame = second.take()
+    assert frame is not None
+    assert second.values(frame) == [2]
+    second.answer(frame, [4])
+    scene.receive(1)
+    assert scene.values[2] == [4]
+
+
+def test_what_was_not_started_moves_to_another_worker_at_once() -> None:
+    scene = Scene()
+    workers = [scene.add_worker(), scene.add_worker()]
+    scene.submit(1)
+    owner = next(i for i, link in enumerate(scene.links) if link.grants)
+    workers[owner].close()
+    scene.pool.drop(scene.links[owner], scene.pool.ended("SIGKILL"))
+    frame = workers[1 - owner].take()
+    assert frame is not None
+    assert workers[1 - owner].values(frame) == [1]
+
+
+def test_a_batch_is_overdue_just_after_its_execute_timeout() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.clock.advance_us(10 * TIMEOUT_US)
+    scene.submit(1)
+    scene.submit(2)
+    scene.clock.advance_us(TIMEOUT_US)
+    assert scene.pool.overdue(scene.clock.now_ns()) == []
+    scene.clock.advance_us(1)
+    assert scene.pool.overdue(scene.clock.now_ns()) == scene.links
+    # The next batch's time begins when the one before it is answered.
+    frame = worker.take()
+    assert frame is not None
+    worker.answer(frame, [2])
+    scene.receive()
+    assert scene.pool.overdue(scene.clock.now_ns()) == []
+    scene.clock.advance_us(TIMEOUT_US + 1)
+    assert scene.pool.overdue(scene.clock.now_ns()) == scene.links
+
+
+def test_a_worker_that_hangs_fails_what_it_runs_with_the_timeout_in_words() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    worker.start(frame)
+    scene.pool.drop(scene.links[0], scene.pool.timed_out())
+    assert scene.error(1) is ExecuteTimeout
+    assert "1 s" in str(scene.results[1].error)
+
+
+def test_without_any_worker_to_come_everything_is_refused_at_once() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    worker.close()
+    scene.pool.drop(scene.links[0], scene.pool.ended("exit code 1"))
+    scene.pool.set_down(Unavailable("no worker"))
+    assert scene.error(1) is Unavailable
+    assert scene.pool.batches_free > 0
+    scene.submit(2)
+    assert scene.error(2) is Unavailable
+    scene.add_worker()
+    scene.submit(3)
+    assert 3 not in scene.results
+
+
+LIES = {
+    "a slot that is none": lambda f: ResultFrame(9, f.serial, True, 0),
+    "a batch that it does not have": lambda f: ResultFrame(f.slot, f.serial + 1, True, 0),
+    "no output": lambda f: ResultFrame(f.slot, f.serial, True, 0),
+    "an output without memory": lambda f: ResultFrame(
+        f.slot, f.serial, True, 0, 0, (Place(0, 4, (1, 1), IN_OUTPUT),)
+    ),
+    "an output beyond its memory": lambda f: ResultFrame(
+        f.slot, f.serial, True, 0, 0, (Place(4093, 4, (1, 1), IN_INPUT),)
+    ),
+    "an output before its memory": lambda f: ResultFrame(
+        f.slot, f.serial, True, 0, 0, (Place(-8, 4, (1, 1), IN_INPUT),)
+    ),
+    "more rows than it was given": lambda f: ResultFrame(
+        f.slot, f.serial, True, 0, 0, (Place(64, 8, (2, 1), IN_INPUT),)
+    ),
+    "fewer bytes than its shape": lambda f: ResultFrame(
+        f.slot, f.serial, True, 0, 0, (Place(64, 3, (1, 1), IN_INPUT),)
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_worker_that_lies_is_not_believed(lie: str) -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    worker.send(LIES[lie](frame))
+    with pytest.raises(LinkBroken):
+        scene.receive()
+    assert not scene.results
+
+
+def test_row_ends_of_strings_are_checked_and_copied() -> None:
+    strings = ModelSchema(
+        MANIFEST.schema.inputs, (TensorSpec("y", DATATYPES["BYTES"], (1,)),), True, 8
+    )
+    scene = Scene(replace(MANIFEST, schema=strings))
+    worker = scene.add_worker()
+
+    def answer(ends: list[int], nbytes: int) -> None:
+        scene.submit(1, 2)
+        frame = worker.take()
+        assert frame is not None
+        segment = Segment.create(4096)
+        segment.buffer[:16].view(np.int64)[:] = ends
+        place = Place(64, nbytes, (2, 1), IN_OUTPUT, 0)
+        worker.send(ResultFrame(frame.slot, frame.serial, True, 0, 4096, (place,)), segment)
+
+    answer([5, 12], 12)
+    scene.receive()
+    (output,) = scene.results[1].outputs
+    assert output.row_ends is not None
+    assert output.row_ends.tolist() == [5, 12]
+    scene.results.clear()
+    for ends in ([5, 11], [13, 12], [-1, 12]):
+        answer(ends, 12)
+        with pytest.raises(LinkBroken):
+            scene.receive()
+        scene.pool.drop(scene.links[-1], scene.pool.ended("lied"))
+        scene.pool.set_down(Unavailable("next"))
+        scene.results.clear()
+        worker = scene.add_worker()
+        scene.receive = lambda s=scene: s.pool.receive(s.links[-1].receive(0))  # type: ignore[method-assign]
