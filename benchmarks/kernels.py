@@ -10,14 +10,22 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import sys
 import time
 from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from _harness import REPOSITORY, append_result, console, describe, last_result, replace_block
+from _harness import (
+    REPOSITORY,
+    console,
+    how,
+    keep_result,
+    result_row,
+    run_benchmark,
+    show,
+    write_block,
+)
 from kernel_rows._contest import Contest, Peer
 
 DOCS = REPOSITORY / "docs"
@@ -30,27 +38,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="turns of each contestant")
     parser.add_argument("--only", nargs="*", help="keys of the contests to run")
-    parser.add_argument(
-        "--show", action="store_true", help="print the last result, measure nothing"
-    )
-    parser.add_argument("--write-docs", action="store_true", help="table and plot into docs/")
-    arguments = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="3 rounds, nothing is kept")
+    parser.add_argument("--write-readme", action="store_true", help="table and plot into docs/")
+    options = parser.parse_args()
     os.environ["DO_NOT_TRACK"] = "1"  # Evidently reports its use otherwise
-    if not arguments.show:
-        measure_all(arguments.rounds, arguments.only)
-    result = last_result("kernels")
-    table = markdown(result)
-    console.print(table, markup=False, soft_wrap=True)
-    if arguments.write_docs:
-        page = DOCS / "statistics.md"
-        page.write_text(replace_block(page.read_text(), "kernels", table))
-        plot(result, PICTURE)
-    missed = [b for c in result["contests"] for b in c["bounds"] if b["reached"] is False]
+    row = result_row("kernels", measure_all(3 if options.quick else options.rounds, options.only))
+    keep_result(row, options.quick)
+    report = markdown(row)
+    show(report)
+    if options.write_readme:
+        write_block(DOCS / "statistics.md", "kernels", report)
+        plot(row, PICTURE)
+    missed = [b for c in row["contests"] for b in c["bounds"] if b["reached"] is False]
     return 1 if missed else 0
 
 
-def measure_all(rounds: int, only: list[str] | None) -> None:
-    """All contests of kernel_rows/, one result row for all of them."""
+def measure_all(rounds: int, only: list[str] | None) -> dict[str, Any]:
+    """All contests of kernel_rows/."""
     contests = [
         contest
         for path in sorted((Path(__file__).parent / "kernel_rows").glob("[!_]*.py"))
@@ -64,7 +68,7 @@ def measure_all(rounds: int, only: list[str] | None) -> None:
         shown = {name: found.get("median") for name, found in results[-1]["contestants"].items()}
         console.print(f"{contest.key}: {shown} {contest.unit}", markup=False, highlight=False)
     versions = {name: version(name) for name in PACKAGES}
-    append_result("kernels", {"rounds": rounds, "peers": versions, "contests": results})
+    return {"rounds": rounds, "peers": versions, "contests": results}
 
 
 def measure(contest: Contest, rounds: int) -> dict[str, Any]:
@@ -127,11 +131,8 @@ def markdown(result: dict[str, Any]) -> str:
             f"{'; '.join(bounds)} | {verdict} |"
         )
     versions = ", ".join(f"{name} {found}" for name, found in result["peers"].items())
-    how = (
-        f"{result['date'][:10]}, medians of {result['rounds']} interleaved rounds, CPU time: "
-        f"{describe(result['machine'])}; {versions}."
-    )
-    return "\n".join([*lines, "", how])
+    settings = f"medians of {result['rounds']} interleaved rounds, CPU time, {versions}"
+    return "\n".join([*lines, "", how(result, settings)])
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
@@ -170,4 +171,4 @@ def version(package: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

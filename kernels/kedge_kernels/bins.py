@@ -57,8 +57,10 @@ def _column_edges(column: NDArray[Any], bins: int) -> NDArray[Any]:
     if column.size == 0:
         return column
     if column[0] == column[-1]:
-        above = np.nextafter(column[0], np.array(np.inf, column.dtype))
-        return np.array([column[0], above], column.dtype)[: bins - 1]
+        with np.errstate(over="ignore"):  # above the greatest number is only infinity
+            above = np.nextafter(column[0], np.array(np.inf, column.dtype))
+        pair = np.array([column[0], above], column.dtype)
+        return np.asarray(pair[np.isfinite(pair)][: bins - 1])
     candidates = column[np.arange(1, bins) * column.size // bins]
     # A value that is a candidate twice fills a bin. The next larger value ends it.
     repeated = candidates[1:][candidates[1:] == candidates[:-1]]

@@ -37,9 +37,10 @@ def test_chi2_and_g_are_those_of_scipy(data: st.DataObject) -> None:
     expected = stats.chi2_contingency(table, correction=False)
     assert_allclose(chi2_two_sample(a, b), expected[:2], rtol=1e-9, atol=1e-300)
     expected = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood")
-    assert_allclose(g_test(a, b), expected[:2], rtol=1e-8, atol=1e-8)
-    chi2, g, _ = slow_homogeneity(a.tolist(), b.tolist())
-    assert_allclose([chi2_two_sample(a, b)[0], g_test(a, b)[0]], [chi2, g], rtol=1e-7, atol=1e-8)
+    # SciPy's G cancels: for G near 0 it has an error of 1e-11, whose root is in the p-value.
+    assert_allclose(g_test(a, b), expected[:2], rtol=1e-7, atol=1e-5)
+    chi2, g, _ = slow_homogeneity(a.tolist(), b.tolist())  # fractions, so exact to rounding
+    assert_allclose([chi2_two_sample(a, b)[0], g_test(a, b)[0]], [chi2, g], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("test", [chi2_two_sample, g_test, psi_test, ks_binned])

@@ -107,6 +107,12 @@ def test_a_constant_column_has_a_bin_below_one_at_and_one_above_it() -> None:
     assert sketch_of(values, reference).counts[0].tolist() == [1, 2, 1, *[0] * 7, 1]
 
 
+def test_the_greatest_number_as_a_constant_column_has_no_infinite_edge() -> None:
+    reference = Reference.from_data(np.full((3, 1), np.finfo(F32).max, F32), bins=10)
+    assert edges_of(reference.edges[0]) == [np.finfo(F32).max]
+    assert Reference.from_bytes(reference.to_bytes()).key == reference.key
+
+
 def test_a_column_without_finite_values_has_one_bin() -> None:
     reference = Reference.from_data([[np.nan], [np.inf]], bins=5)
     assert reference.bins_of(0) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 
 
@@ -43,19 +44,21 @@ def slow_hellinger(expected: Sequence[float], observed: Sequence[float], eps: fl
     return math.sqrt(math.fsum((math.sqrt(p) - math.sqrt(q)) ** 2 for p, q in pairs) / 2)
 
 
-def slow_homogeneity(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, int]:
-    """(chi-squared, G, degrees of freedom) from a table of expected counts."""
+def slow_homogeneity(a: Sequence[int], b: Sequence[int]) -> tuple[float, float, int]:
+    """(chi-squared, G, degrees of freedom) from a table of expected counts, with 60 digits."""
     total = sum(a) + sum(b)
-    chi2, g, bins = [], [], 0
-    for column in zip(a, b, strict=True):
-        bins += sum(column) > 0
-        for count, side in zip(column, (sum(a), sum(b)), strict=True):
-            expected = sum(column) * side / total
-            if expected > 0:
-                chi2.append((count - expected) ** 2 / expected)
-            if count > 0:
-                g.append(2 * count * math.log(count / expected))
-    return math.fsum(chi2), math.fsum(g), bins - 1
+    chi2, g, bins = Fraction(0), Decimal(0), 0
+    with localcontext(Context(prec=60)):
+        for column in zip(a, b, strict=True):
+            bins += sum(column) > 0
+            for count, side in zip(column, (sum(a), sum(b)), strict=True):
+                expected = Fraction(sum(column) * side, total)
+                if expected > 0:
+                    chi2 += (count - expected) ** 2 / expected
+                if count > 0:
+                    ratio = Decimal(count * expected.denominator) / Decimal(expected.numerator)
+                    g += 2 * count * ratio.ln()
+    return float(chi2), float(g), bins - 1
 
 
 def distribution(sample: Sequence[float], at: float) -> Fraction:
