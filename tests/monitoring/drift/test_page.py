@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kedge.monitoring.drift.compare import compare
-from kedge.monitoring.drift.page import render
+from kedge.monitoring.drift.page import render, script_json
 from kedge.monitoring.drift.pictures import Picture, bars, histogram
 from kedge.monitoring.drift.tables import read_pair
 
@@ -81,6 +81,13 @@ def test_names_from_the_files_are_text(page: Elements) -> None:
     assert not [text for text in labels + names if "<" in text or ">" in text]
     for column in data["columns"]:
         assert len(set(column["labels"])) == len(column["labels"])
+
+
+def test_no_text_ends_a_script_element() -> None:
+    data = {EVIL: [EVIL, "&amp;", "<!--", 1.5]}
+    text = script_json(data)
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == data
 
 
 def test_every_column_has_a_card_and_a_plot(page: Elements) -> None:

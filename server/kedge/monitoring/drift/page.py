@@ -86,7 +86,7 @@ def render(report: DriftReport, reference: str, current: str, when: str) -> str:
             _left_out(report),
             _meanings(report.alpha),
             "</main>",
-            f'<script type="application/json" id="data">{_json(data)}</script>',
+            f'<script type="application/json" id="data">{script_json(data)}</script>',
             f"<script>{_plotly()}</script>",
             f"<script>{folder.joinpath('page.js').read_text()}</script>",
             "</body></html>",
@@ -261,7 +261,7 @@ def _text(value: str) -> str:
     return html.escape(value)
 
 
-def _json(data: Any) -> str:
+def script_json(data: Any) -> str:
     """JSON that cannot end a script element, whatever is in it."""
     text = json.dumps(data, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
