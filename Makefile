@@ -1,7 +1,7 @@
 # Every target sets up .venv by itself; the machine needs Python 3.11+, make and a C compiler.
 #   make demo          train, serve and query the flight-delay models
 #   make test          ruff, mypy and the tests
-#   make bench         every benchmark, 35 minutes on a quiet machine; QUICK=1 for a fast look
+#   make bench         every benchmark, 40 minutes on a quiet machine; QUICK=1 for a fast look
 #   make bench-gpu     how much of an NVIDIA GPU's bare speed is served
 #   make bench-kernels  the statistics next to SciPy, DataSketches, Evidently, river
 #   TORCH_INDEX=URL    where torch comes from (e.g. PyTorch's own CPU wheels), else pip's default
@@ -63,7 +63,7 @@ bench-gpu: $(VENV)/.torch
 
 bench-kernels: $(VENV)/.dev
 	@$(PIP) install -e '.[bench]'
-	$(BIN)/python benchmarks/kernels.py --write-docs
+	$(BIN)/python benchmarks/kernels.py --write-readme
 
 proto: $(VENV)/.dev
 	$(BIN)/python proto/compile.py

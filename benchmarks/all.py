@@ -1,6 +1,6 @@
 """Runs every benchmark of this folder, one after the other, and sums up which goals were reached.
 
-About 35 minutes, of which serve.py takes half; `--quick` looks at everything in about 6, keeps
+About 40 minutes, of which serve.py takes half; `--quick` looks at everything in about 10, keeps
 nothing and says little about goals. Not here: gpu.py, which needs another machine.
 """
 
@@ -20,7 +20,7 @@ from rich.table import Table
 
 FOLDER = Path(__file__).resolve().parent
 # The comparison first: it is the most sensitive to a machine that got warm.
-BENCHMARKS = ("serve", "fronts", "startup", "hop", "isolation", "overload", "memory")
+BENCHMARKS = ("serve", "fronts", "startup", "hop", "isolation", "overload", "memory", "kernels")
 WITHOUT_TABLE = frozenset({"startup"})
 VERDICTS = {0: "[green]all goals reached[/]", 1: "[red]a goal was missed[/]"}
 NOT_MEASURED = "[yellow]not measured[/]"
