@@ -176,7 +176,7 @@ def test_behind_mtls_rest_applies_the_same_roles_and_nobody_else_gets_in(
 def own_sockets_refuse_strangers(server: Server) -> bool:
     """The abstract sockets that anyone finds in /proc/net/unix answer nothing without a secret."""
     lines = Path("/proc/net/unix").read_text().splitlines()
-    inodes = {link.readlink().name for link in Path(f"/proc/{server.pid}/fd").iterdir()}
+    inodes = {link.readlink().name for link in Path(f"/proc/{server.gateway()}/fd").iterdir()}
     owned = [
         line.split("@", 1)[1]
         for line in lines
@@ -189,7 +189,7 @@ def own_sockets_refuse_strangers(server: Server) -> bool:
             with pytest.raises(grpc.RpcError, match="UNAUTHENTICATED"):
                 call(b"", metadata=(("authorization", "Bearer aaa"),), timeout=DEADLINE_S)
     # Nor does the process's command line tell the secret to other users.
-    (child,) = server.children()
+    (child,) = server.children("kedge.control.http")
     return b"secret" not in Path(f"/proc/{child}/cmdline").read_bytes().lower()
 
 

@@ -84,5 +84,5 @@ def test_doctor_fetches_and_validate_does_not(
     state = ["--state", str(tmp_path / "state")]
     result = CliRunner().invoke(main, ["doctor", str(endpoint), *ports, *state])
     assert result.exit_code == 1
-    assert f"loads and runs: {url} " in result.output
+    assert f"loads and runs on cpu: {url} " in result.output
     assert f"{gone}: there is no such file (HTTP 404)" in result.output

@@ -11,9 +11,8 @@ from typing import Any
 import click
 
 from kedge.cli.machine import Finding, machine_findings
-from kedge.cli.models import read_targets
+from kedge.cli.models import ALLOW_MODEL_CODE, read_targets
 from kedge.cli.output import Exit, output_option, show_rows
-from kedge.cli.probe import ALLOW_MODEL_CODE
 from kedge.cli.serve import listener_options, state_option
 
 # Importing torch takes 2 s, compiling the kernels 20 s, and a large model may load for a minute.

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from kedge.core.sources import ModelSource
     from kedge.core.values import VersionManifest
 
+# How `doctor` tells its probe that models that are code may be tried.
+ALLOW_MODEL_CODE = "--allow-model-code"
+
 
 def read_targets(targets: Sequence[Path]) -> tuple[list[VersionManifest], list[Problem]]:
     """The manifests of all versions in `targets`, and the problems of those that have none.

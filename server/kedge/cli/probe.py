@@ -18,11 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from kedge.cli.models import place_of, read_targets
+from kedge.cli.models import ALLOW_MODEL_CODE, place_of, read_targets
 from kedge.core.errors import ServeError
 from kedge.core.values import VersionManifest
-
-ALLOW_MODEL_CODE = "--allow-model-code"
 
 
 def main(arguments: list[str]) -> None:

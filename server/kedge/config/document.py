@@ -15,6 +15,7 @@ from kedge.config.problems import ConfigError, Problem
 DOCUMENT_BYTES_MAX = 1024 * 1024
 # The format itself nests 5 deep. libyaml stops at 1,000, where Python's own recursion ends too.
 DEPTH_MAX = 32
+TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
 # Longest scalar: a path has 4,096 bytes at most. YAML 1.1 reads 1:1:1:... as one number, in
 # quadratic time.
 SCALAR_CHARS_MAX = 4096
@@ -73,7 +74,10 @@ def parse_document(text: bytes, where: str) -> Document:
         mark = error.problem_mark
         # The end of the file counts as a line of its own.
         line = min(mark.line, source.rstrip().count("\n")) + 1 if mark else 0
-        raise ConfigError([Problem(where, line, "", f"no YAML: {error.problem}")]) from None
+        # A parser that looks ahead finds it first, at a limit of its own.
+        is_deep = "nesting depth" in str(error.problem)
+        message = TOO_DEEP if is_deep else f"no YAML: {error.problem}"
+        raise ConfigError([Problem(where, line, "", message)]) from None
     except yaml.YAMLError as error:
         raise ConfigError([Problem(where, 0, "", f"no YAML: {error}")]) from None
     reader = _Reader(where)
@@ -95,8 +99,7 @@ def _check_nesting(source: str, where: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > DEPTH_MAX:
-            message = f"nested deeper than {DEPTH_MAX} levels"
-            raise ConfigError([Problem(where, line, "", message)])
+            raise ConfigError([Problem(where, line, "", TOO_DEEP)])
 
 
 @dataclass(slots=True)

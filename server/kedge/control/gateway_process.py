@@ -124,8 +124,12 @@ class GatewayProcess:
         self._tell("preload", {})
 
     def attach(self, key: str, worker: int, connection: socket.socket) -> None:
-        """Give the gateway its end of the connection to a worker."""
-        self._tell("attach", {"key": key, "worker": worker}, fds=[connection.fileno()])
+        """Give the gateway its end of the connection to a worker; it uses it when this returns."""
+        fields = {"key": key, "worker": worker}
+        try:
+            self._ask("attach", fields, fds=[connection.fileno()], wait_s=INSTALL_S_MAX)
+        except ServeError as error:
+            log.warning("worker.not_attached %s %s", key, error)
         connection.close()
 
     def worker_ended(self, key: str, worker: int, how: str) -> None:
@@ -187,7 +191,13 @@ class GatewayProcess:
             log.info("gateway.gone kind=%s", kind)
 
     def _ask(
-        self, kind: str, fields: Mapping[str, Any], blob: bytes = b"", *, wait_s: float
+        self,
+        kind: str,
+        fields: Mapping[str, Any],
+        blob: bytes = b"",
+        fds: Sequence[int] = (),
+        *,
+        wait_s: float,
     ) -> None:
         """Send and wait until it is done. Raises ServeError with the gateway's reason."""
         done: queue.SimpleQueue[ServeError | None] = queue.SimpleQueue()
@@ -195,7 +205,7 @@ class GatewayProcess:
             self._serial += 1
             serial = self._serial
             self._waiting[serial] = done
-        self._tell(kind, {"serial": serial, **fields}, blob)
+        self._tell(kind, {"serial": serial, **fields}, blob, fds)
         try:
             error = done.get(timeout=wait_s)
         except queue.Empty:
@@ -311,8 +321,8 @@ class GatewayProcess:
             channel.send("open", {"serial": 0, **fields}, blob)
         if installed:
             channel.send("install", {"serial": 0, "models": installed})
-        for version in opened.values():
-            version.connect()
+        # It waits for answers, which this thread has to read.
+        threading.Thread(target=_connect, args=(list(opened.values()),), daemon=True).start()
 
 
 # Politely first: the gateway closes its listener and its connections.
@@ -322,3 +332,8 @@ END_S_MAX = 10.0
 def _open_request(key: str, version: OpenedVersion) -> tuple[dict[str, Any], bytes]:
     # Downwards only: our own child reads what we wrote, nothing that came from outside.
     return {"key": key, "inline": version.inline}, pickle.dumps(version.manifest)
+
+
+def _connect(versions: Sequence[OpenedVersion]) -> None:
+    for version in versions:
+        version.connect()

@@ -167,6 +167,9 @@ class WorkerPool:
             self._links.remove(link)
             link.is_broken = True
             failed = [grant for grant in link.grants if grant.has_started]
+            if len(failed) > 1 and isinstance(error, ExecuteTimeout):
+                # The worker had joined them, and one may be to blame: each is worth another try.
+                error = self.ended("it ran too long together with others")
             self._orphans.extendleft(
                 grant for grant in reversed(link.grants) if not grant.has_started
             )
