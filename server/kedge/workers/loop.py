@@ -239,7 +239,12 @@ class WorkerLoop:
     # Answers
 
     def _answer(self, one: _Granted, result: BatchResult, final: bool) -> None:
-        frame, segment = self._result_frame(one, result, final)
+        try:
+            frame, segment = self._result_frame(one, result, final)
+        except Exception:  # no memory for it, or an output that is none; the others are answered
+            log.exception("worker.answer_failed")
+            failed = BatchResult((), Internal(), result.infer_ns)
+            frame, segment = self._result_frame(one, failed, final)
         # A gateway that is gone has nobody who waits for the answer.
         with contextlib.suppress(OSError):
             send_frame(one.gateway.socket, pack_result(frame), segment)
