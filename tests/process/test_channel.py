@@ -23,7 +23,12 @@ JSON = st.recursive(
 FIELDS = st.dictionaries(st.text(max_size=10), JSON, max_size=5)
 
 
+REPLY_BYTES_MAX = 1_000
+WAIT_S = 10
+
+
 def pair() -> tuple[Channel, Channel]:
+    """A parent's end and its child's."""
     ours, theirs = Channel.pair()
     return ours, Channel(theirs)
 
@@ -65,6 +70,60 @@ def test_descriptors_arrive_with_their_own_message_and_are_not_inheritable() -> 
         os.close(fd)
 
 
+def test_a_child_cannot_fill_its_parent_with_descriptors() -> None:
+    ours, theirs = pair()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        theirs.send("unasked", {}, b"x", [0, 1, 2])
+        assert not ours.receive().fds
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_descriptors_that_come_with_nonsense_are_closed() -> None:
+    ours, theirs = pair()
+    ours._socket.sendmsg(
+        [struct.pack("<II", 2, 0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"\0" * 4)]
+    )
+    ours._socket.send(b"{}")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ChannelClosed):
+        theirs.receive()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "sizes", [(REPLY_BYTES_MAX + 1, 0), (2, REPLY_BYTES_MAX + 1), (0, (1 << 31) - 1)]
+)
+def test_a_child_cannot_send_more_than_its_parent_expects(sizes: tuple[int, int]) -> None:
+    ours, theirs = Channel.pair(REPLY_BYTES_MAX)
+    theirs.send(struct.pack("<II", *sizes))
+    with pytest.raises(ChannelClosed, match="claims"):
+        ours.receive()
+
+
+@pytest.mark.parametrize("data", [b"", b"\4", struct.pack("<II", 4, 4) + b"["])
+def test_a_message_that_does_not_come_whole_in_time_ends_the_channel(data: bytes) -> None:
+    ours, theirs = Channel.pair()
+    theirs.send(data)
+    with pytest.raises(ChannelClosed, match="in time"):
+        ours.receive(wait_s=0.01)
+    theirs.close()
+
+
+def test_whether_something_is_there_can_be_asked() -> None:
+    ours, theirs = pair()
+    assert not ours.wait(0)
+    theirs.send("x")
+    assert ours.wait(WAIT_S)
+    ours.receive()
+    assert not ours.wait(0)
+    theirs.close()
+    assert ours.wait(WAIT_S)
+    ours.close()
+    with pytest.raises(ChannelClosed):
+        ours.wait(0)
+
+
 def test_the_other_ends_end_is_an_error_for_both_directions() -> None:
     ours, theirs = pair()
     theirs.close()
@@ -98,6 +157,8 @@ def test_closing_wakes_whoever_waits() -> None:
         struct.pack("<II", 2, 0) + b"[]",
         struct.pack("<II", 6, 0) + b"[1,{}]",
         struct.pack("<II", 6, 0) + b'["a"]x',
+        struct.pack("<II", 4, 0) + b"null",
+        struct.pack("<II", 10_000, 0) + b"[" * 10_000,
         struct.pack("<II", 2, 0) + b"\xff\xff",
     ],
 )

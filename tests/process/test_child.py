@@ -61,6 +61,31 @@ def test_a_child_that_does_not_end_is_killed(module_path: str) -> None:
     os.close(write)
 
 
+FORKING = """
+import os, signal, sys
+from kedge.process.child import end_with_parent
+end_with_parent(int(sys.argv[1]))
+helper = os.fork()
+if helper == 0:
+    signal.pause()
+os.write(int(sys.argv[2]), str(helper).encode())
+os._exit(3)
+"""
+
+
+def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
+    (tmp_path / "forking.py").write_text(FORKING)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    read, write = os.pipe()
+    child = start_child("forking", [str(os.getpid()), str(write)], [write], {"PYTHONPATH": path})
+    helper = int(os.read(read, 20))
+    assert is_alive(helper)
+    assert end_child(child) == 3
+    assert wait_until(lambda: not is_alive(helper))
+    os.close(read)
+    os.close(write)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [

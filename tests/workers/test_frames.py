@@ -57,9 +57,7 @@ def test_a_result_is_read_back_as_it_was_written(frame: ResultFrame) -> None:
     if frame.error is not None:
         # What is no Unicode text becomes question marks on its way.
         text = frame.error[1].encode(errors="replace").decode()
-        frame = ResultFrame(
-            *(getattr(frame, n) for n in frame.__slots__[:-1]), (frame.error[0], text)
-        )
+        frame = frame._replace(error=(frame.error[0], text))
     assert read_result(packed) == frame
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from kedge.core.errors import ModelFailed
+from kedge.core.errors import Internal, ModelFailed
 from kedge.core.ports import BatchResult, Buffer, OnResult, OutputTensor
 from kedge.core.settings import BatchLimits
 from kedge.workers.loop import WorkerLoop
@@ -77,20 +79,25 @@ class Gateway:
 
     def __init__(self, rows_max: int = ROWS_MAX) -> None:
         manifest = served(DoublingExecutor(), batch=BatchLimits(rows_max=rows_max)).manifest
+        self.changed = threading.Condition()
         self.lost: list[int] = []
         self.pool = WorkerPool(manifest, FakeClock(), lambda: None)
-        self.reader = Reader(FakeClock(), lambda worker, hangs: self.lost.append(worker))
+        self.reader = Reader(FakeClock(), self._lose)
         self.reader.start()
         ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.link: Link = self.pool.attach(ours, 1)
         self.reader.add(self.pool, self.link)
-        self.changed = threading.Condition()
         self.results: list[tuple[list[float], BatchResult]] = []
 
     def submit(self, *values: float) -> None:
         lent = self.pool.allocate(len(values), [(1,)], [4 * len(values)])
         lent[0][:] = np.float32(values).view(np.uint8)
         self.pool.submit(len(values), [(1,)], lent, self._keep)
+
+    def _lose(self, worker: int, hangs: bool) -> None:
+        with self.changed:
+            self.lost.append(worker)
+            self.changed.notify_all()
 
     def _keep(self, result: BatchResult, final: bool) -> None:
         values = [v for o in result.outputs for v in o.data.view(np.float32).tolist()]
@@ -212,6 +219,31 @@ def test_a_bug_in_an_executor_is_an_error_of_its_batch() -> None:
     assert "secret" not in str(error)
 
 
+def test_without_room_for_answers_their_batches_fail_and_the_worker_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def is_full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    executor = Gate()
+    gateways = [Gateway(), Gateway()]
+    with looping(executor, *gateways):
+        gateways[0].submit(1)
+        assert executor.entered.wait(WAIT_S)
+        for gateway in gateways:
+            gateway.submit(2)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "memfd_create", is_full)
+            executor.opened.set()
+            gateways[0].wait(2)
+            gateways[1].wait(1)
+        gateways[0].submit(3)
+        assert gateways[0].wait(3)[2] == [6]
+    errors = [result.error for gateway in gateways for _, result in gateway.results[:2]]
+    assert [type(error) for error in errors] == [Internal] * 3
+    assert executor.batches == [[1], [2, 2], [3]]
+
+
 def test_outputs_that_are_views_of_the_input_are_not_copied() -> None:
     class Identity(DoublingExecutor):
         def submit(
@@ -239,11 +271,7 @@ def test_a_closed_worker_is_reported_once_and_its_batch_fails_with_how_it_ended(
     frame_memory.buffer[:8].view(np.int64)[0] = grant.serial
     gateway.theirs.close()
     with gateway.changed:
-        pass
-    for _ in range(200):
-        if gateway.lost:
-            break
-        threading.Event().wait(0.01)
+        assert gateway.changed.wait_for(lambda: gateway.lost, WAIT_S)
     gateway.reader.ended(1, "SIGSEGV")
     gateway.wait(1)
     assert "SIGSEGV" in str(gateway.results[0][1].error)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import array
+import os
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kedge.core.datatypes import DATATYPES
-from kedge.core.errors import ExecuteTimeout, InvalidRequest, Unavailable, WorkerLost
+from kedge.core.errors import ExecuteTimeout, InvalidRequest, ModelFailed, Unavailable, WorkerLost
 from kedge.core.ports import BatchResult
 from kedge.core.settings import ExecutionLimits
 from kedge.core.values import ModelSchema, TensorSpec
-from kedge.workers.frames import IN_INPUT, IN_OUTPUT, Place, ResultFrame
-from kedge.workers.pool import WorkerPool
+from kedge.workers.frames import IN_INPUT, IN_OUTPUT, Place, ResultFrame, pack_result
+from kedge.workers.pool import MOVES_MAX, WorkerPool
 from kedge.workers.segment import Segment
 from kedge.workers.slots import Link, LinkBroken
 from support.fakes import DoublingExecutor, FakeClock, served
@@ -35,6 +39,7 @@ class Scene:
         self.links: list[Link] = []
         self.results: dict[float, BatchResult] = {}
         self.values: dict[float, list[float]] = {}
+        self.on_first_result: Callable[[], None] = lambda: None
 
     def _kick(self) -> None:
         self.kicks += 1
@@ -48,10 +53,13 @@ class Scene:
         """One batch of one-number rows, named by its first."""
         lent = self.pool.allocate(len(values), [(1,)], [4 * len(values)])
         lent[0][:] = np.float32(values).view(np.uint8)
-        self.pool.submit(len(values), [(1,)], lent, lambda r, final: self._keep(values[0], r))
+        self.pool.submit(len(values), [(1,)], lent, lambda r, final: self.keep(values[0], r))
 
-    def _keep(self, name: float, result: BatchResult) -> None:
+    def keep(self, name: float, result: BatchResult) -> None:
         assert name not in self.results, "answered twice"
+        if not self.results:
+            self.results[name] = result
+            self.on_first_result()
         self.results[name] = result
         # What the memory has now: it may be used again as soon as this returns.
         self.values[name] = [v for o in result.outputs for v in o.data.view(np.float32).tolist()]
@@ -70,6 +78,7 @@ def test_a_batch_goes_to_a_worker_and_its_answer_comes_back() -> None:
     frame = worker.take()
     assert frame is not None
     assert worker.values(frame) == [1, 2, 3]
+    scene.clock.advance_us(1)
     worker.answer(frame, [2, 4, 6])
     scene.receive()
     assert scene.values[1] == [2, 4, 6]
@@ -250,6 +259,9 @@ LIES = {
     "more rows than it was given": lambda f: ResultFrame(
         f.slot, f.serial, True, 0, 0, (Place(64, 8, (2, 1), IN_INPUT),)
     ),
+    "an output of less than no bytes": lambda f: ResultFrame(
+        f.slot, f.serial, True, 0, 0, (Place(64, -4, (1, 1), IN_INPUT),)
+    ),
     "fewer bytes than its shape": lambda f: ResultFrame(
         f.slot, f.serial, True, 0, 0, (Place(64, 3, (1, 1), IN_INPUT),)
     ),
@@ -269,34 +281,196 @@ def test_a_worker_that_lies_is_not_believed(lie: str) -> None:
     assert not scene.results
 
 
-def test_row_ends_of_strings_are_checked_and_copied() -> None:
-    strings = ModelSchema(
-        MANIFEST.schema.inputs, (TensorSpec("y", DATATYPES["BYTES"], (1,)),), True, 8
-    )
-    scene = Scene(replace(MANIFEST, schema=strings))
+def answer_strings(scene: Scene, ends: list[int], nbytes: int, rows: int = 2) -> None:
+    """A new worker answers a batch with strings whose row ends it makes up."""
     worker = scene.add_worker()
+    scene.submit(*range(1, rows + 1))
+    frame = worker.take()
+    assert frame is not None
+    segment = Segment.create(4096)
+    segment.buffer[: 8 * rows].view(np.int64)[:] = ends
+    place = Place(64, nbytes, (rows, 1), IN_OUTPUT, 0)
+    worker.send(ResultFrame(frame.slot, frame.serial, True, 0, 4096, (place,)), segment)
 
-    def answer(ends: list[int], nbytes: int) -> None:
-        scene.submit(1, 2)
-        frame = worker.take()
-        assert frame is not None
-        segment = Segment.create(4096)
-        segment.buffer[:16].view(np.int64)[:] = ends
-        place = Place(64, nbytes, (2, 1), IN_OUTPUT, 0)
-        worker.send(ResultFrame(frame.slot, frame.serial, True, 0, 4096, (place,)), segment)
 
-    answer([5, 12], 12)
+STRINGS = ModelSchema(MANIFEST.schema.inputs, (TensorSpec("y", DATATYPES["BYTES"], (1,)),), True, 8)
+
+
+def test_row_ends_of_strings_are_copied() -> None:
+    scene = Scene(replace(MANIFEST, schema=STRINGS))
+    answer_strings(scene, [5, 12], 12)
     scene.receive()
     (output,) = scene.results[1].outputs
     assert output.row_ends is not None
     assert output.row_ends.tolist() == [5, 12]
-    scene.results.clear()
-    for ends in ([5, 11], [13, 12], [-1, 12]):
-        answer(ends, 12)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [5, 11],
+        [13, 12],
+        [-1, 12],
+        # Ascending for whoever subtracts in 64 bits.
+        [2**63 - 1, -(2**63), -1, 12],
+    ],
+)
+def test_row_ends_that_are_none_are_refused(ends: list[int]) -> None:
+    scene = Scene(replace(MANIFEST, schema=STRINGS))
+    answer_strings(scene, ends, 12, len(ends))
+    with pytest.raises(LinkBroken, match="row ends"):
+        scene.receive()
+
+
+def test_what_a_worker_answered_before_its_end_counts() -> None:
+    """The kernel tells of a batch that was never read before it hands over the answer."""
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    scene.submit(2)
+    frame = worker.take()
+    assert frame is not None
+    worker.start(frame)
+    worker.answer(frame, [2])
+    worker.close()
+    scene.receive()
+    assert scene.values == {1: [2]}
+    with pytest.raises(LinkBroken):
+        scene.receive()
+
+
+def test_a_batch_is_answered_once_though_its_worker_ends_while_it_is_handed_over() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    for value in (1, 2):
+        scene.submit(value)
+        frame = worker.take()
+        assert frame is not None
+        worker.start(frame)
+        worker.answer(frame, [2 * value])
+    # The first answer is on its way, the second one waits; then the control process tells.
+    scene.on_first_result = lambda: scene.pool.drop(scene.links[0], scene.pool.ended("SIGSEGV"))
+    scene.receive()
+    assert scene.values[1] == [2]
+    assert scene.results.keys() == {1, 2}
+    assert scene.pool.is_idle
+
+
+def test_a_slot_that_is_being_filled_is_not_given_to_another_batch() -> None:
+    """A worker ends while the tensors of the next batch are copied for the other one."""
+    scene = Scene()
+    workers = [scene.add_worker(), scene.add_worker()]
+    scene.submit(1)
+    owner = next(number for number, link in enumerate(scene.links) if link.grants)
+    other = workers[1 - owner]
+    lent = scene.pool.allocate(1, [(1,)], [4])
+    scene.pool.drop(scene.links[owner], scene.pool.ended("SIGKILL"))
+    lent[0][:] = np.float32([2]).view(np.uint8)
+    scene.pool.submit(1, [(1,)], lent, lambda result, final: scene.keep(2, result))
+    frames = [other.take(), other.take()]
+    assert all(frames)
+    assert [other.values(frame) for frame in frames if frame] == [[1], [2]]
+
+
+def test_a_slot_that_was_lent_for_nothing_is_free_again() -> None:
+    scene = Scene()
+    scene.add_worker()
+    for _ in range(5):
+        scene.pool.allocate(1, [(1,)], [4])
+    scene.submit(1)
+    scene.submit(2)
+    assert [len(link.grants) for link in scene.links] == [2]
+
+
+def test_one_instance_that_cannot_start_does_not_stop_the_others() -> None:
+    scene = Scene()
+    scene.add_worker()
+    scene.pool.set_down(Unavailable("cuda:1 is gone"))
+    scene.submit(1)
+    assert not scene.results
+
+
+def test_what_runs_when_a_version_is_closed_by_force_is_answered() -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    worker.start(frame)
+    scene.submit(2)
+    scene.pool.close()
+    assert scene.error(1) is Unavailable
+    assert scene.error(2) is Unavailable
+    assert scene.pool.is_idle
+
+
+def test_a_batch_that_no_worker_begins_fails_in_the_end() -> None:
+    """Workers that end as soon as they read it, or that hide that they began."""
+    scene = Scene()
+    scene.add_worker()
+    scene.submit(1)
+    for number in range(MOVES_MAX):
+        scene.pool.drop(scene.links[number], scene.pool.ended("exit code 1"))
+        assert not scene.results
+        scene.add_worker()
+    scene.pool.drop(scene.links[-1], scene.pool.ended("exit code 1"))
+    assert scene.error(1) is WorkerLost
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_descriptors_that_come_with_nonsense_are_closed() -> None:
+    nonsense = [b"nonsense", b"", pack_result(ResultFrame(9, 1, True, 0))]
+    for data in nonsense:
+        scene = Scene()
+        worker = scene.add_worker()
+        before = descriptors()
+        sent = os.memfd_create("unasked")
+        rights = array.array("i", [sent, sent])
+        worker.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        os.close(sent)
         with pytest.raises(LinkBroken):
             scene.receive()
-        scene.pool.drop(scene.links[-1], scene.pool.ended("lied"))
-        scene.pool.set_down(Unavailable("next"))
-        scene.results.clear()
-        worker = scene.add_worker()
-        scene.receive = lambda s=scene: s.pool.receive(s.links[-1].receive(0))  # type: ignore[method-assign]
+        assert descriptors() == before
+
+
+def test_a_worker_cannot_answer_in_parts() -> None:
+    """Every part would be answered to the same calls, and keep the worker from being overdue."""
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    worker.send(ResultFrame(frame.slot, frame.serial, False, 0, error=("model_failed", "no")))
+    with pytest.raises(LinkBroken):
+        scene.receive()
+
+
+@pytest.mark.parametrize(("told", "counted"), [(-5, 0), (5, 5), (2**63 - 1, 1_000)])
+def test_a_worker_cannot_count_more_time_than_there_was(told: int, counted: int) -> None:
+    """The sums of the statistics must fit into 64 bits, or nobody can read any."""
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    scene.clock.advance_us(1)
+    place = Place(frame.inputs[0].offset, 4, (1, 1), IN_INPUT)
+    worker.send(ResultFrame(frame.slot, frame.serial, True, told, 0, (place,)))
+    scene.receive()
+    assert scene.results[1].infer_ns == counted
+
+
+@pytest.mark.parametrize("reason", ["unauthenticated", "shutting_down", "execute_timeout", "x"])
+def test_a_worker_cannot_speak_for_the_server(reason: str) -> None:
+    scene = Scene()
+    worker = scene.add_worker()
+    scene.submit(1)
+    frame = worker.take()
+    assert frame is not None
+    worker.send(ResultFrame(frame.slot, frame.serial, True, 0, error=(reason, "believe me")))
+    scene.receive()
+    assert scene.error(1) is ModelFailed
+    assert str(scene.results[1].error) == "believe me"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from kedge.workers.segment import BadSegment, Segment, aligned, segment_bytes_for
+from kedge.workers.segment import (
+    F_ADD_SEALS,
+    F_SEAL_GROW,
+    F_SEAL_SEAL,
+    F_SEAL_SHRINK,
+    BadSegment,
+    Segment,
+    aligned,
+    segment_bytes_for,
+)
 
 
 def descriptors() -> int:
@@ -47,6 +57,30 @@ def test_a_size_that_is_not_its_own_is_refused(claimed: int) -> None:
     segment = Segment.create(4096)
     with pytest.raises(BadSegment, match="4096"):
         Segment(os.dup(segment.fd), claimed)
+
+
+SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
+
+
+def test_memory_that_cannot_be_mapped_is_refused() -> None:
+    f_seal_write = 0x8
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, 4096)
+    fcntl.fcntl(fd, F_ADD_SEALS, SEALS | f_seal_write)
+    before = descriptors()
+    with pytest.raises(BadSegment, match="mapped"):
+        Segment(fd, 4096)
+    assert descriptors() == before - 1
+
+
+def test_memory_that_cannot_be_made_leaves_no_descriptor() -> None:
+    before = descriptors()
+    for _ in range(3):
+        with pytest.raises((OSError, BadSegment)):
+            Segment.create(1 << 63)
+        with pytest.raises((OSError, BadSegment)):
+            Segment.create((1 << 34) + 1)
+    assert descriptors() == before
 
 
 def test_nothing_is_left_when_nobody_refers_to_it() -> None:

@@ -65,7 +65,7 @@ class Versions:
     def close(self) -> None:
         """Let go of every worker; they end when they see it."""
         for version in list(self._open.values()):
-            version.executor.close()
+            self._close(version.executor)
 
     def _run(self) -> None:
         while True:
@@ -146,9 +146,12 @@ class Versions:
         while self._gateway.is_busy_with(version) and time.monotonic() < until_s:
             time.sleep(CLOSE_POLL_S)
         del self._open[message.fields["key"]]
-        if isinstance(version.executor, WorkerPool):
-            self._reader.forget(version.executor)
-        version.executor.close()
+        self._close(version.executor)
+
+    def _close(self, executor: Executor) -> None:
+        if isinstance(executor, WorkerPool):
+            self._reader.forget(executor)
+        executor.close()
 
 
 def _import_executors() -> None:

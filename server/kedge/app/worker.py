@@ -22,6 +22,8 @@ from kedge.workers.loop import WorkerLoop
 from kedge.workers.supervisor import WorkerJob
 
 log = logging.getLogger("kedge.workers")
+# A compiler's messages may have megabytes; whoever loaded the model reads the beginning.
+REASON_CHARS_MAX = 4_000
 
 
 def main() -> int:
@@ -67,7 +69,8 @@ def _try(channel: Channel, job: WorkerJob, *, is_measured: bool) -> Executor | N
         is_ours = isinstance(error, ServeError)
         if not is_ours:
             log.exception("worker.load_failed %s", job.manifest.ref)
-        channel.send("failed", {"reason": str(error) if is_ours else repr(error)})
+        reason = str(error) if is_ours else repr(error)
+        channel.send("failed", {"reason": reason[:REASON_CHARS_MAX]})
         return None
     channel.send("loaded", {"measured_us": batch_us})
     return executor

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from kedge.core.errors import (
@@ -78,7 +77,8 @@ class Gateway:
         self._decoder = Decoder()
         self._waiting: dict[BatchFormer, Lane] = {}
         self._queue_bytes = 0
-        self._running: Counter[ServedVersion[Executor]] = Counter()
+        self._batches_running = 0
+        self._running: dict[ServedVersion[Executor], int] = {}
         self._alone: set[ServedVersion[Executor]] = set()
         self._draining = False
         self._is_dispatching = False
@@ -104,16 +104,16 @@ class Gateway:
         """Whether requests that were accepted for a version wait or run."""
         with self._lock:
             waits = any(lane.served is served for lane in self._waiting.values())
-            return waits or self._running[served] > 0
+            return waits or served in self._running
 
     def dispatch(self) -> None:
         """An executor can take batches that it could not before: give it what waits."""
         with self._lock:
             for _ in range(DISPATCHES_MAX):
-                running = self._running.total()
+                running = self._batches_running
                 self._dispatch_one()
                 # Until nothing more is under way: no capacity, nothing due, or it ran inline.
-                if self._running.total() == running:
+                if self._batches_running == running:
                     return
 
     def stop(self) -> None:
@@ -138,7 +138,7 @@ class Gateway:
         return answered
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting) or self._running.total() > 0
+        return bool(self._waiting) or self._batches_running > 0
 
     def _step(self, wait_ms: int) -> None:
         """Take what the front has, then run at most one batch."""
@@ -278,7 +278,7 @@ class Gateway:
         request along, and workers join batches that they have at once.
         """
         served = lane.served
-        if served in self._alone or (former.is_next_alone and self._running[served] > 0):
+        if served in self._alone or (former.is_next_alone and served in self._running):
             return False
         return served.executor.batches_free > 0
 
@@ -304,7 +304,8 @@ class Gateway:
 
     def _execute(self, lane: Lane, blocks: list[RequestBlock]) -> None:
         batch = join(lane, blocks, self._clock.now_ns())
-        self._running[lane.served] += 1
+        self._batches_running += 1
+        self._running[lane.served] = self._running.get(lane.served, 0) + 1
         if blocks[0].runs_alone:
             self._alone.add(lane.served)
         executor = lane.served.executor
@@ -324,9 +325,7 @@ class Gateway:
     def _on_result(self, batch: Batch, result: BatchResult, final: bool) -> None:
         with self._lock:
             if final:
-                self._running[batch.lane.served] -= 1
-                self._running += Counter()  # forget the zeros
-                self._alone.discard(batch.lane.served)
+                self._count_ended(batch.lane.served)
             try:
                 self._finish(batch, result)
             except ServeError as error:
@@ -336,6 +335,13 @@ class Gateway:
                 self._fail(batch, Internal())
             if not self._is_dispatching:
                 self._dispatch_one()
+
+    def _count_ended(self, served: ServedVersion[Executor]) -> None:
+        self._batches_running -= 1
+        self._running[served] -= 1
+        if not self._running[served]:
+            del self._running[served]
+        self._alone.discard(served)
 
     def _finish(self, batch: Batch, result: BatchResult) -> None:
         infer_end_ns = self._clock.now_ns()

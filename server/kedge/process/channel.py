@@ -10,9 +10,11 @@ import array
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,17 +42,30 @@ class Message:
 
 
 class Channel:
-    """One end. `send` may be called from any thread; `receive` from one at a time."""
+    """One end. `send` may be called from any thread; `receive` from one at a time.
 
-    def __init__(self, connection: socket.socket) -> None:
+    is_parent: descriptors that a child sends are closed unseen, and what it sends in one message
+    has at most `receive_bytes_max`.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        *,
+        is_parent: bool = False,
+        receive_bytes_max: int = BLOB_BYTES_MAX,
+    ) -> None:
         self._socket = connection
         self._sending = threading.Lock()
+        self._fds_max = 0 if is_parent else FDS_MAX
+        self._fields_bytes_max = min(FIELDS_BYTES_MAX, receive_bytes_max)
+        self._blob_bytes_max = receive_bytes_max
 
     @classmethod
-    def pair(cls) -> tuple[Channel, socket.socket]:
-        """A channel, and the socket of its other end, to be inherited by a child process."""
+    def pair(cls, reply_bytes_max: int = BLOB_BYTES_MAX) -> tuple[Channel, socket.socket]:
+        """A parent's channel, and the socket of its other end, to be inherited by its child."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        return cls(ours), theirs
+        return cls(ours, is_parent=True, receive_bytes_max=reply_bytes_max), theirs
 
     @classmethod
     def inherited(cls, fd: int) -> Channel:
@@ -83,24 +98,54 @@ class Channel:
         except OSError as error:
             raise ChannelClosed(str(error)) from None
 
-    def receive(self) -> Message:
-        """The next message; waits for it. Raises ChannelClosed at the other end's end."""
-        head, fds = self._receive_head()
+    def wait(self, wait_s: float) -> bool:
+        """Whether something can be received within `wait_s`, be it the end. Raises ChannelClosed if
+        this end is closed.
+        """
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except ValueError:
+            raise ChannelClosed("closed at this end") from None
+        return bool(poll.poll(max(wait_s, 0) * 1_000))
+
+    def receive(self, wait_s: float | None = None) -> Message:
+        """The next message; waits for it. Raises ChannelClosed at the other end's end, for what is
+        no message, and for one that is not there whole within `wait_s`, None being for ever.
+        """
+        until_s = None if wait_s is None else time.monotonic() + wait_s
+        head, fds = self._receive_head(until_s)
+        try:
+            return self._receive_body(head, fds, until_s)
+        except ChannelClosed:
+            for fd in fds:
+                os.close(fd)
+            raise
+
+    def _receive_body(self, head: bytes, fds: Sequence[int], until_s: float | None) -> Message:
+        head += bytes(self._receive_exactly(_HEAD.size - len(head), until_s))
         text_bytes, blob_bytes = _HEAD.unpack(head)
-        if text_bytes > FIELDS_BYTES_MAX or blob_bytes > BLOB_BYTES_MAX:
+        if text_bytes > self._fields_bytes_max or blob_bytes > self._blob_bytes_max:
             raise ChannelClosed(f"no message: it claims {text_bytes} and {blob_bytes} bytes")
-        text = self._receive_exactly(text_bytes)
-        blob = self._receive_exactly(blob_bytes)
+        text = self._receive_exactly(text_bytes, until_s)
+        blob = self._receive_exactly(blob_bytes, until_s)
         try:
             kind, fields = json.loads(text)
             if not (isinstance(kind, str) and isinstance(fields, dict)):
                 raise ValueError("expected a kind and fields")
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ChannelClosed(f"no message: {error}") from None
         return Message(kind, fields, bytes(blob), fds)
 
-    def _receive_head(self) -> tuple[bytes, list[int]]:
-        space = socket.CMSG_SPACE(FDS_MAX * array.array("i").itemsize)
+    def _until(self, until_s: float | None) -> None:
+        if until_s is not None and not self.wait(until_s - time.monotonic()):
+            raise ChannelClosed("no whole message came in time")
+
+    def _receive_head(self, until_s: float | None) -> tuple[bytes, list[int]]:
+        """What there is of a head, at least a byte of it, and the descriptors that came along."""
+        self._until(until_s)
+        # Without room for descriptors the kernel closes those that come.
+        space = socket.CMSG_SPACE(self._fds_max * array.array("i").itemsize) if self._fds_max else 0
         try:
             head, ancillary, _, _ = self._socket.recvmsg(_HEAD.size, space, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
@@ -110,14 +155,13 @@ class Channel:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if not head:
             raise ChannelClosed("closed by the other end")
-        if len(head) < _HEAD.size:
-            head += bytes(self._receive_exactly(_HEAD.size - len(head)))
         return head, fds.tolist()
 
-    def _receive_exactly(self, nbytes: int) -> bytearray:
+    def _receive_exactly(self, nbytes: int, until_s: float | None) -> bytearray:
         buffer = bytearray(nbytes)
         view = memoryview(buffer)
         while view:
+            self._until(until_s)
             try:
                 received = self._socket.recv_into(view)
             except OSError as error:

@@ -25,7 +25,11 @@ def start_child(
     fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Run `python -m module arguments`; it inherits stderr and `fds`, and prints to stderr too."""
+    """Run `python -m module arguments`; it inherits stderr and `fds`, and prints to stderr too.
+
+    It leads a session of its own: what it starts ends with it (`end_child`), and what a terminal
+    sends to the server does not reach it. Raises OSError.
+    """
     return _starter.submit(
         subprocess.Popen,
         [sys.executable, "-m", module, *arguments],
@@ -33,16 +37,24 @@ def start_child(
         # stdout has the ready line and nothing else; what a model prints is no part of it.
         stdout=sys.stderr.fileno(),
         pass_fds=fds,
+        start_new_session=True,
         env={**os.environ, **(environment or {})},
     ).result()
 
 
 def end_child(process: subprocess.Popen[bytes], wait_s: float = END_S_MAX) -> int:
-    """Wait for a child that was told to end, kill it if it does not, and return its exit code."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(wait_s)
-    process.kill()
-    return process.wait()
+    """Wait for a child that was told to end, kill it if it does not, and what it started in any
+    case; its exit code.
+    """
+    try:
+        process.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # A compiler, or helpers that a model forked: they hold its sockets and memory.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode
 
 
 def end_with_parent(parent_pid: int) -> None:

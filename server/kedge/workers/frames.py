@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 BATCH, RESULT = 1, 2
 # Places of an output: the batch's own input segment (an answer that is a view of its input is not
@@ -33,8 +33,7 @@ class BadFrame(Exception):
     """The bytes are no frame. Whoever sent them is to be ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a tensor lies: `nbytes` from `offset` of a segment; dims: as the frame's kind says.
 
     segment: IN_INPUT or IN_OUTPUT. row_ends: offset of int64 row ends, -1 for none.
@@ -47,8 +46,7 @@ class Place:
     row_ends: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class BatchFrame:
+class BatchFrame(NamedTuple):
     """One granted batch. inputs: dims are per row, without the batch dimension."""
 
     slot: int
@@ -58,8 +56,7 @@ class BatchFrame:
     inputs: tuple[Place, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ResultFrame:
+class ResultFrame(NamedTuple):
     """One answer of a batch. outputs: dims are whole. error: (reason, message), None if it ran."""
 
     slot: int
@@ -68,7 +65,7 @@ class ResultFrame:
     infer_ns: int
     segment_bytes: int = 0
     outputs: tuple[Place, ...] = ()
-    error: tuple[str, str] | None = field(default=None)
+    error: tuple[str, str] | None = None
 
 
 def pack_batch(frame: BatchFrame) -> bytes:

@@ -145,21 +145,22 @@ class WorkerLoop:
                 self._pending = deque(one for one in self._pending if one.gateway is not gateway)
 
     def _receive(self, gateway: _Gateway) -> bool:
-        """Queue what a gateway granted; False once it is gone."""
-        while True:
-            try:
-                data, segment_fd = receive_frame(gateway.socket)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
-            if not data:
-                return False
-            frame = read_batch(data)
-            memory = gateway.slots.setdefault(frame.slot, _Memory())
-            if segment_fd is not None:
-                memory.input = Segment(segment_fd, frame.segment_bytes)
-            self._pending.append(_Granted(gateway, memory, frame))
+        """Queue a batch that a gateway granted; False once it is gone."""
+        # One a look: there is rarely a second one, and the next look at all gateways finds it.
+        try:
+            data, segment_fd = receive_frame(gateway.socket)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        frame = read_batch(data)
+        memory = gateway.slots.setdefault(frame.slot, _Memory())
+        if segment_fd is not None:
+            memory.input = Segment(segment_fd, frame.segment_bytes)
+        self._pending.append(_Granted(gateway, memory, frame))
+        return True
 
     # Execution
 
@@ -239,7 +240,12 @@ class WorkerLoop:
     # Answers
 
     def _answer(self, one: _Granted, result: BatchResult, final: bool) -> None:
-        frame, segment = self._result_frame(one, result, final)
+        try:
+            frame, segment = self._result_frame(one, result, final)
+        except Exception:  # no memory for it, or an output that is none; the others are answered
+            log.exception("worker.answer_failed")
+            failed = BatchResult((), Internal(), result.infer_ns)
+            frame, segment = self._result_frame(one, failed, final)
         # A gateway that is gone has nobody who waits for the answer.
         with contextlib.suppress(OSError):
             send_frame(one.gateway.socket, pack_result(frame), segment)

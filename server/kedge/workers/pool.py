@@ -16,6 +16,9 @@ import numpy as np
 
 from kedge.core.errors import (
     ExecuteTimeout,
+    Internal,
+    InvalidRequest,
+    ModelFailed,
     ServeError,
     Unavailable,
     WorkerLost,
@@ -29,6 +32,10 @@ from kedge.workers.slots import Answer, Grant, Link, Slot, SlotBuffers, places_f
 log = logging.getLogger("kedge.workers")
 
 NS_PER_US = 1_000
+# Workers in a row that may end before they begin a batch that they have: then it is to blame.
+MOVES_MAX = 4
+# What a model may fail with. Other words are the server's own, and clients act on them.
+WORKER_ERRORS = (InvalidRequest, ModelFailed, WorkerLost, Internal)
 
 
 class WorkerPool:
@@ -49,6 +56,7 @@ class WorkerPool:
         self._links: list[Link] = []
         self._orphans: deque[Grant] = deque()
         self._down: ServeError | None = None
+        self._lent: Slot | None = None
         self._serial = 0
 
     def __repr__(self) -> str:
@@ -68,13 +76,22 @@ class WorkerPool:
         self, rows: int, dims: Sequence[tuple[int, ...]], nbytes: Sequence[int]
     ) -> Sequence[Buffer]:
         with self._lock:
+            self._take_back()
             link = max(self._links, key=lambda link: link.slots_free, default=None)
             if link is None or link.slots_free == 0:
                 return [np.empty(size, dtype=np.uint8) for size in nbytes]
             places, total_bytes = places_for(nbytes, dims)
             slot = link.free_slot()
             slot.input_for(total_bytes)
+            slot.is_lent = True
+            self._lent = slot
             return SlotBuffers(slot, places, link)
+
+    def _take_back(self) -> None:
+        """What `allocate` lent is either submitted now or never."""
+        if self._lent is not None:
+            self._lent.is_lent = False
+            self._lent = None
 
     def submit(
         self,
@@ -83,20 +100,30 @@ class WorkerPool:
         inputs: Sequence[Buffer],
         on_result: OnResult,
     ) -> None:
-        down = self._down
+        with self._lock:
+            self._take_back()
+            down = self._down
+            if down is None:
+                self._grant(rows, dims, inputs, on_result)
         if down is not None:
             on_result(BatchResult((), down, 0), True)
-            return
-        with self._lock:
-            if not isinstance(inputs, SlotBuffers):
-                inputs = _copied(dims, inputs)
-            assert inputs.slot.input is not None
-            grant = Grant(rows, inputs.places, inputs.slot.input, on_result)
-            if inputs.link is None or inputs.link.is_broken:
-                self._orphans.append(grant)
-                self._place_orphans()
-            else:
-                self._send(inputs.link, inputs.slot, grant)
+
+    def _grant(
+        self,
+        rows: int,
+        dims: Sequence[tuple[int, ...]],
+        inputs: Sequence[Buffer],
+        on_result: OnResult,
+    ) -> None:
+        if not isinstance(inputs, SlotBuffers):
+            inputs = _copied(dims, inputs)
+        assert inputs.slot.input is not None
+        grant = Grant(rows, inputs.places, inputs.slot.input, on_result)
+        if inputs.link is None or inputs.link.is_broken:
+            self._orphans.append(grant)
+            self._place_orphans()
+        else:
+            self._send(inputs.link, inputs.slot, grant)
 
     def _send(self, link: Link, slot: Slot, grant: Grant) -> None:
         # Unique in the pool: an orphan's memory still has the serial of the batch before it.
@@ -105,12 +132,19 @@ class WorkerPool:
         link.send(slot, grant, self._clock.now_ns())
 
     def close(self) -> None:
-        """End the workers once they have nothing to run; nothing is submitted any more."""
-        self.set_down(Unavailable(f"model '{self._manifest.ref}' was unloaded"))
+        """Let the workers go; what they have, and all that is submitted now, fails."""
+        error = Unavailable(f"model '{self._manifest.ref}' was unloaded")
         with self._lock:
+            self._down = error
             links, self._links = self._links, []
+            failed = [grant for link in links for grant in _unfinished(link)]
+            for grant in failed:
+                grant.is_over = True
+            failed += self._take_orphans()
         for link in links:
             link.close()
+        self._fail(failed, error)
+        self._on_capacity()
 
     # Workers come and go
 
@@ -130,25 +164,33 @@ class WorkerPool:
         return link
 
     def set_down(self, error: ServeError) -> None:
-        """No worker can be started: everything gets `error` at once until one is attached."""
+        """No worker can be started: everything gets `error` at once until one is attached.
+
+        Nothing changes while there is one, which was attached when this was on its way.
+        """
         with self._lock:
+            if self._links:
+                return
             self._down = error
-            orphans = list(self._orphans)
-            self._orphans.clear()
+            orphans = self._take_orphans()
         self._fail(orphans, error)
         self._on_capacity()
 
     def receive(self, answers: Sequence[Answer]) -> None:
         """Hand over what a link received, then free the slots."""
-        for slot, grant, frame, outputs in answers:
-            error: ServeError | None = None
-            if frame.error is not None:
-                error = error_from_reason(*frame.error)
-            grant.on_result(BatchResult(outputs, error, frame.infer_ns), frame.final)
-            if frame.final:
-                with self._lock:
+        for slot, grant, failure, infer_ns, outputs in answers:
+            with self._lock:
+                is_news, grant.is_over = not grant.is_over, True
+            error = None if failure is None else _error_of(*failure)
+            try:
+                if is_news:
+                    grant.on_result(BatchResult(outputs, error, infer_ns), True)
+            except Exception:
+                log.exception("worker.answer_failed model=%s", self._manifest.ref)
+            with self._lock:
+                if slot.grant is grant:
                     slot.grant = None
-                    self._place_orphans()
+                self._place_orphans()
         self._on_capacity()
 
     def overdue(self, now_ns: int) -> list[Link]:
@@ -160,19 +202,24 @@ class WorkerPool:
             ]
 
     def drop(self, link: Link, error: ServeError) -> None:
-        """A worker ended, or is to be ended: what it began to run fails with `error`."""
+        """A worker ended, or is to be ended: what it began to run fails with `error`, and what it
+        had not begun goes to others, though not for ever.
+        """
         with self._lock:
             if link not in self._links:
                 return
             self._links.remove(link)
             link.is_broken = True
-            failed = [grant for grant in link.grants if grant.has_started]
+            failed: list[Grant] = []
+            moved: list[Grant] = []
+            for grant in _unfinished(link):
+                grant.is_over = grant.has_started or grant.moves == MOVES_MAX
+                grant.moves += 1
+                (failed if grant.is_over else moved).append(grant)
+            self._orphans.extendleft(reversed(moved))
             if len(failed) > 1 and isinstance(error, ExecuteTimeout):
                 # The worker had joined them, and one may be to blame: each is worth another try.
                 error = self.ended("it ran too long together with others")
-            self._orphans.extendleft(
-                grant for grant in reversed(link.grants) if not grant.has_started
-            )
             self._place_orphans()
         log.warning("worker.lost model=%s worker=%d %s", self._manifest.ref, link.worker, error)
         self._fail(failed, error)
@@ -203,10 +250,27 @@ class WorkerPool:
             slot.replace_input(grant.segment)
             self._send(link, slot, grant)
 
+    def _take_orphans(self) -> list[Grant]:
+        """The batches without a worker, which are over now."""
+        taken = [grant for grant in self._orphans if not grant.is_over]
+        self._orphans.clear()
+        for grant in taken:
+            grant.is_over = True
+        return taken
+
     @staticmethod
     def _fail(grants: Sequence[Grant], error: ServeError) -> None:
         for grant in grants:
             grant.on_result(BatchResult((), error, 0), True)
+
+
+def _unfinished(link: Link) -> list[Grant]:
+    return [grant for grant in link.grants if not grant.is_over]
+
+
+def _error_of(reason: str, message: str) -> ServeError:
+    error = error_from_reason(reason, message)
+    return error if isinstance(error, WORKER_ERRORS) else ModelFailed(message)
 
 
 def _copied(dims: Sequence[tuple[int, ...]], inputs: Sequence[Buffer]) -> SlotBuffers:

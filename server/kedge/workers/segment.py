@@ -42,15 +42,28 @@ class Segment:
             raise BadSegment(f"not a memfd: {error.strerror}") from None
         if seals & SEALS != SEALS:
             raise BadSegment("its size can still change")
-        self.buffer: Buffer = np.frombuffer(mmap.mmap(fd, nbytes), dtype=np.uint8)
+        try:
+            memory = mmap.mmap(fd, nbytes)
+        except OSError as error:  # sealed against writing, or there is no room
+            raise BadSegment(f"it cannot be mapped: {error.strerror}") from None
+        self.buffer: Buffer = np.frombuffer(memory, dtype=np.uint8)
         self.address = int(self.buffer.__array_interface__["data"][0])
 
     @classmethod
     def create(cls, nbytes: int) -> Segment:
-        """New memory, zeroed, of which no page is used before it is written."""
+        """New memory, zeroed, of which no page is used before it is written.
+
+        Raises BadSegment for more than SEGMENT_BYTES_MAX, OSError if there is none.
+        """
+        if nbytes > SEGMENT_BYTES_MAX:
+            raise BadSegment(f"{nbytes} bytes are more than {SEGMENT_BYTES_MAX}")
         fd = os.memfd_create("kedge", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, nbytes)
-        fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+        try:
+            os.ftruncate(fd, nbytes)
+            fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+        except OSError:
+            os.close(fd)
+            raise
         return cls(fd, nbytes)
 
     @property

@@ -26,7 +26,6 @@ from kedge.workers.frames import (
     BadFrame,
     BatchFrame,
     Place,
-    ResultFrame,
     pack_batch,
     read_result,
 )
@@ -50,6 +49,11 @@ class Grant:
     segment: Segment
     on_result: OnResult
     serial: int = 0
+    sent_ns: int = 0
+    # How often it was taken from a worker that ended before it began to run it.
+    moves: int = 0
+    # Set under the pool's lock by whoever hands the result over: a worker may end while it answers.
+    is_over: bool = False
 
     @property
     def has_started(self) -> bool:
@@ -66,6 +70,12 @@ class Slot:
         self.output: Segment | None = None
         self.is_announced = False
         self.grant: Grant | None = None
+        # Its memory is being filled for the batch that comes next.
+        self.is_lent = False
+
+    @property
+    def is_free(self) -> bool:
+        return self.grant is None and not self.is_lent
 
     def input_for(self, nbytes: int) -> Segment:
         """The slot's memory, replaced by a larger one if it is too small."""
@@ -95,11 +105,14 @@ class SlotBuffers(list[Buffer]):
 
 
 class Answer(NamedTuple):
-    """A result and the batch that it belongs to; outputs are views on shared memory."""
+    """A result and the batch that it belongs to. error: (reason, message), None if it ran; outputs
+    are views on shared memory.
+    """
 
     slot: Slot
     grant: Grant
-    frame: ResultFrame
+    error: tuple[str, str] | None
+    infer_ns: int
     outputs: tuple[OutputTensor, ...]
 
 
@@ -131,11 +144,11 @@ class Link:
 
     @property
     def slots_free(self) -> int:
-        return 0 if self.is_broken else sum(slot.grant is None for slot in self.slots)
+        return 0 if self.is_broken else sum(slot.is_free for slot in self.slots)
 
     def free_slot(self) -> Slot:
         """A slot without a batch; call only if there is one."""
-        return next(slot for slot in self.slots if slot.grant is None)
+        return next(slot for slot in self.slots if slot.is_free)
 
     def send(self, slot: Slot, grant: Grant, now_ns: int) -> None:
         """Give the worker a batch with a new serial whose inputs lie in the slot's memory.
@@ -146,6 +159,7 @@ class Link:
         assert slot.input is grant.segment
         if not self.grants:
             self.progress_ns = now_ns
+        grant.sent_ns = now_ns
         slot.grant = grant
         new_bytes = 0 if slot.is_announced else grant.segment.nbytes
         frame = BatchFrame(slot.number, grant.serial, grant.rows, new_bytes, grant.places)
@@ -162,6 +176,9 @@ class Link:
                 data, segment_fd = receive_frame(self._socket)
             except BlockingIOError:
                 return answers
+            except ConnectionResetError:
+                # It left a batch unread, which the kernel says once and before what it answered.
+                continue
             except OSError as error:
                 raise LinkBroken(str(error)) from None
             if not data:
@@ -169,13 +186,19 @@ class Link:
                     return answers  # the end is there again at the next call
                 raise LinkBroken("it closed its socket")
             try:
-                answers.append(self._answer(read_result(data), segment_fd))
+                answers.append(self._answer(data, segment_fd, now_ns))
             except (BadFrame, BadSegment) as error:
                 raise LinkBroken(f"it sent no answer: {error}") from None
             self.progress_ns = now_ns
         return answers
 
-    def _answer(self, frame: ResultFrame, segment_fd: int | None) -> Answer:
+    def _answer(self, data: bytes, segment_fd: int | None, now_ns: int) -> Answer:
+        try:
+            frame = read_result(data)
+        except BadFrame:
+            if segment_fd is not None:
+                os.close(segment_fd)
+            raise
         segment = Segment(segment_fd, frame.segment_bytes) if segment_fd is not None else None
         if not 0 <= frame.slot < len(self.slots):
             raise BadFrame(f"there is no slot {frame.slot}")
@@ -185,8 +208,13 @@ class Link:
         grant = slot.grant
         if grant is None or grant.serial != frame.serial:
             raise BadFrame(f"slot {frame.slot} has no batch {frame.serial}")
+        if not frame.final:
+            # Each part would be answered to the same calls, and a batch without end never overdue.
+            raise BadFrame("it answers in parts")
+        # Sums of it must fit into the 64 bits of the statistics, or nobody can read any.
+        infer_ns = min(max(frame.infer_ns, 0), now_ns - grant.sent_ns)
         if frame.error is not None:
-            return Answer(slot, grant, frame, ())
+            return Answer(slot, grant, frame.error, infer_ns, ())
         specs = self._schema.outputs
         if len(frame.outputs) != len(specs):
             raise BadFrame(f"expected {len(specs)} outputs, got {len(frame.outputs)}")
@@ -194,12 +222,15 @@ class Link:
             self._output(place, spec, slot, grant.rows)
             for place, spec in zip(frame.outputs, specs, strict=True)
         )
-        return Answer(slot, grant, frame, outputs)
+        return Answer(slot, grant, None, infer_ns, outputs)
 
     def _output(self, place: Place, spec: TensorSpec, slot: Slot, rows: int) -> OutputTensor:
         """Checked against everything that the gateway relies on: the worker ran foreign code."""
         segment = slot.output if place.segment == IN_OUTPUT else slot.input
-        if segment is None or not 0 <= place.offset <= segment.nbytes - max(place.nbytes, 0):
+        if (
+            segment is None
+            or not 0 <= place.offset <= place.offset + place.nbytes <= segment.nbytes
+        ):
             raise BadFrame(f"output '{spec.name}' lies outside of its memory")
         expected = (rows, *spec.dims) if self._schema.batched else spec.dims
         if len(place.dims) != len(expected) or any(
@@ -230,7 +261,7 @@ def _row_ends(
         raise BadFrame(f"the row ends of output '{spec.name}' lie outside of its memory")
     # A copy: what was checked must be what is used.
     ends = segment.buffer[start : start + nbytes].view(np.int64).copy()
-    if np.any(np.diff(ends, prepend=0) < 0) or (rows and ends[-1] != place.nbytes):
+    if rows and (ends[0] < 0 or np.any(ends[1:] < ends[:-1]) or ends[-1] != place.nbytes):
         raise BadFrame(f"the row ends of output '{spec.name}' are none")
     return ends
 
@@ -262,6 +293,6 @@ def receive_frame(connection: socket.socket) -> tuple[bytes, int | None]:
     fds = array.array("i")
     for _, _, rights in ancillary:
         fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
-    for surplus in fds[1:]:
+    for surplus in fds[1:] if data else fds:
         os.close(surplus)
-    return data, fds[0] if fds else None
+    return data, fds[0] if fds and data else None

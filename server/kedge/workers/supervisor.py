@@ -10,10 +10,10 @@ import itertools
 import logging
 import os
 import pickle
-import select
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -34,6 +34,10 @@ BACKOFF_S_FIRST = 0.1
 BACKOFF_S_MAX = 10.0
 # After that many starts without a loaded model, requests are refused instead of held.
 FAILED_STARTS_MAX = 3
+# A worker sends nothing but whether it has loaded, and if not, why.
+REPLY_BYTES_MAX = 65_536
+# A worker's end closes its channel, unless a process that its model started holds that open.
+CHECK_S = 1.0
 _numbers = itertools.count(1)
 
 
@@ -59,7 +63,10 @@ class WorkerGroup:
     """One process per job, until `stop`. events: who is told; see `WorkerEvents`."""
 
     def __init__(self, jobs: Sequence[WorkerJob], events: WorkerEvents) -> None:
-        self._instances = [_Instance(job, events) for job in jobs]
+        self._events = events
+        # Whoever holds it tells, so that what is told last is what is.
+        self._telling = threading.RLock()
+        self._instances = [_Instance(job, events, self._telling, self._tell_down) for job in jobs]
 
     def start(self) -> None:
         """Start all; returns when all have loaded.
@@ -79,6 +86,14 @@ class WorkerGroup:
         """Give every worker that has loaded a new connection, for a gateway that has none yet."""
         for instance in self._instances:
             instance.connect()
+        self._tell_down()
+
+    def _tell_down(self) -> None:
+        """Say so if no instance has a worker, nor will have one soon."""
+        with self._telling:
+            errors = [one.down for one in self._instances if one.down is not None]
+            if len(errors) == len(self._instances):
+                self._events.no_worker(errors[0])
 
     def kill(self, worker: int) -> None:
         """End a worker that hangs; it is started again."""
@@ -94,6 +109,11 @@ class WorkerGroup:
                 instance.thread.join()
 
     @property
+    def pids(self) -> list[int]:
+        """The processes that were started last, loaded or not."""
+        return [one.process.pid for one in self._instances if one.process is not None]
+
+    @property
     def running(self) -> int:
         """How many workers have loaded the model and run."""
         return sum(one.has_loaded for one in self._instances)
@@ -107,9 +127,17 @@ class WorkerGroup:
 class _Instance:
     """One place in the group: a process, and the thread that starts it over and over."""
 
-    def __init__(self, job: WorkerJob, events: WorkerEvents) -> None:
+    def __init__(
+        self,
+        job: WorkerJob,
+        events: WorkerEvents,
+        telling: threading.RLock,
+        tell_down: Callable[[], None],
+    ) -> None:
         self._job = job
         self._events = events
+        self._telling = telling
+        self._tell_down = tell_down
         self._ending = threading.Event()
         self._channel: Channel | None = None
         self._worker = 0
@@ -119,6 +147,8 @@ class _Instance:
         self.process: Popen[bytes] | None = None
         self.has_ever_loaded = False
         self.failure: LoadFailed | None = None
+        # Set after FAILED_STARTS_MAX starts in vain, until one loads.
+        self.down: Unavailable | None = None
         self.first_try_is_over = threading.Event()
         self.thread = threading.Thread(
             target=self._supervise, name=f"worker-{job.manifest.ref}", daemon=True
@@ -135,66 +165,91 @@ class _Instance:
                 return
             self.restarts += has_loaded
             failed_starts = 0 if has_loaded else failed_starts + 1
-            if failed_starts == FAILED_STARTS_MAX:
-                self._events.no_worker(
-                    Unavailable(f"model '{self._job.manifest.ref}' has no worker: {self.failure}")
-                )
+            if failed_starts >= FAILED_STARTS_MAX:
+                ref = self._job.manifest.ref
+                self.down = Unavailable(f"model '{ref}' has no worker: {self.failure}")
+                self._tell_down()
             backoff_s = BACKOFF_S_FIRST if has_loaded else min(2 * backoff_s, BACKOFF_S_MAX)
             self._ending.wait(backoff_s)
 
     def _run_once(self) -> bool:
         """Run one process until it ends; whether it loaded the model."""
-        ref = self._job.manifest.ref
-        channel, theirs = Channel.pair()
-        fd = theirs.fileno()
-        with self._lock:
-            self._worker = next(_numbers)
-            self._channel = channel
-            self.has_loaded = False
-            self.process = start_child(
-                MODULE, [str(fd), str(os.getpid())], [fd], worker_environment()
-            )
-        theirs.close()
+        try:
+            process, channel = self._start()
+        except ChannelClosed:
+            return False
+        except OSError as error:  # no process, descriptor or memory left
+            self.failure = LoadFailed(f"its worker could not be started: {error}")
+            return False
         try:
             channel.send("load", blob=pickle.dumps(self._job))
-            self._wait_loaded(channel)
-            self._serve(channel)
+            self._wait_loaded(process, channel)
+            self._serve(process, channel)
         except ChannelClosed:
             pass  # it ended, or is about to
         except LoadFailed as error:
             self.failure = error
+        except OSError as error:  # no descriptors for its connection
+            log.warning("worker.not_connected model=%s %s", self._job.manifest.ref, error)
+            process.kill()
         with self._lock:
             has_loaded, self.has_loaded = self.has_loaded, False
             channel.close()
-        how = describe_exit(end_child(self.process))
+        how = describe_exit(end_child(process))
         if not has_loaded and self.failure is None:
             self.failure = LoadFailed(f"its worker ended while it loaded the model: {how}")
         if has_loaded and not self._ending.is_set():
+            ref = self._job.manifest.ref
             log.warning("worker.ended model=%s worker=%d %s", ref, self._worker, how)
             self._events.worker_ended(self._worker, how)
         return has_loaded
 
-    def _wait_loaded(self, channel: Channel) -> None:
+    def _start(self) -> tuple[Popen[bytes], Channel]:
+        """A new process and its channel. Raises OSError, ChannelClosed if there is to be none."""
+        channel, theirs = Channel.pair(REPLY_BYTES_MAX)
+        fd = theirs.fileno()
+        with theirs, self._lock:
+            try:
+                if self._ending.is_set():
+                    raise ChannelClosed("it is to end")
+                arguments = [str(fd), str(os.getpid())]
+                process = start_child(MODULE, arguments, [fd], worker_environment())
+            except (ChannelClosed, OSError):
+                channel.close()
+                raise
+            self._worker = next(_numbers)
+            self._channel = channel
+            self.has_loaded = False
+            self.process = process
+        return process, channel
+
+    def _wait_loaded(self, process: Popen[bytes], channel: Channel) -> None:
         """Raises LoadFailed with the worker's reason, ChannelClosed if it ended."""
-        readable, _, _ = select.select([channel], [], [], LOAD_S_MAX)
-        if not readable:
-            assert self.process is not None
-            self.process.kill()
-            raise LoadFailed(f"loading took over {LOAD_S_MAX:g} s; the worker was killed")
-        answer = channel.receive()
+        until_s = time.monotonic() + LOAD_S_MAX
+        while not channel.wait(min(CHECK_S, until_s - time.monotonic())):
+            if process.poll() is not None:
+                raise ChannelClosed("it ended")
+            if time.monotonic() > until_s:
+                process.kill()
+                raise LoadFailed(f"loading took over {LOAD_S_MAX:g} s; the worker was killed")
+        answer = channel.receive(CHECK_S)
         if answer.kind != "loaded":
             raise LoadFailed(str(answer.fields.get("reason", "the worker gave no reason")))
         self.failure = None
         self.has_ever_loaded = True
 
-    def _serve(self, channel: Channel) -> None:
-        """Connect the gateway, then wait until the process ends."""
+    def _serve(self, process: Popen[bytes], channel: Channel) -> None:
+        """Connect the gateway, then wait until the process ends, or says what nobody asked."""
         with self._lock:
             self.has_loaded = True
-        self.connect()
+        with self._telling:
+            self.down = None
+            self.connect()
         self.first_try_is_over.set()
-        while True:
-            channel.receive()
+        while not channel.wait(CHECK_S):
+            if process.poll() is not None:
+                return
+        channel.receive(CHECK_S)
 
     def connect(self) -> None:
         """A new connection between the worker and whoever is told of it."""
