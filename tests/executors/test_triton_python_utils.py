@@ -98,6 +98,13 @@ def test_a_tensor_is_its_array_s_memory_for_everyone() -> None:
     assert scalar.shape() == []
 
 
+def test_an_array_that_cannot_be_written_is_not_written_through_dlpack() -> None:
+    array = np.frombuffer(np.float32(1).tobytes(), np.float32)
+    seen = torch.from_dlpack(pb_utils.Tensor("t", array))
+    seen += 1
+    assert (seen.item(), array.item()) == (2, 1)
+
+
 def test_bf16_goes_through_dlpack_only() -> None:
     value = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
     tensor = pb_utils.Tensor.from_dlpack("t", value)
