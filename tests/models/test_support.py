@@ -168,6 +168,14 @@ def test_dynamic_batching_without_a_batch_is_warned_about(tmp_path: Path) -> Non
     assert not manifest.batch.joins_requests
 
 
+def test_a_python_model_takes_parameters_but_brings_no_environment(tmp_path: Path) -> None:
+    parameter = 'parameters { key: "%s" value { string_value: "1" } }'
+    config = 'backend: "python"' + TENSORS + parameter % "threshold"
+    assert manifest_of(tmp_path, config).warnings == ()
+    (found,) = manifest_of(tmp_path, config + parameter % "EXECUTION_ENV_PATH").warnings
+    assert found.startswith("parameters.EXECUTION_ENV_PATH does nothing not in this version")
+
+
 def test_an_ordinary_configuration_has_no_warnings(tmp_path: Path) -> None:
     assert manifest_of(tmp_path, CONFIG).warnings == ()
 

@@ -97,6 +97,8 @@ def _serve(channel: Channel, job: WorkerJob, executor: Executor) -> None:
 
     loop.watch(channel.fileno(), on_channel)
     loop.run()
+    # A Triton Python model finalizes; one that takes too long is killed by the parent.
+    executor.close()
 
 
 def _end_without_device(error: Exception) -> None:

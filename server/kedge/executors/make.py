@@ -24,6 +24,8 @@ from kedge.executors.local import LocalExecutor
 from kedge.executors.rows import at_sizes
 from kedge.executors.tensors import Forward, last_line, zero_inputs
 from kedge.executors.torchscript import load_torchscript
+from kedge.executors.triton_python.executor import make_triton_python
+from kedge.executors.triton_python.model import is_triton_python
 
 # What runs with all that this process may do.
 CODE_FORMATS = {ModelFormat.PYTHON, ModelFormat.AOTINDUCTOR}
@@ -46,6 +48,8 @@ def make_executor(
     of `compile` are kept; without it nothing is compiled. Raises LoadFailed with the reason.
     """
     try:
+        if allow_model_code and is_triton_python(manifest.path):
+            return make_triton_python(manifest, device)
         load = partial(load_forward, allow_model_code=allow_model_code, state_dir=state_dir)
         if device != "cpu":
             return make_cuda_executor(manifest, device, load)

@@ -5,10 +5,13 @@ It is code and runs with all that this process may do: only with --allow-model-c
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -27,6 +30,25 @@ def load_python(path: Path, device: str = "cpu") -> torch.nn.Module:
     Raises LoadFailed with the line of the file that failed.
     """
     file = path / MODEL_PY if path.is_dir() else path
+    code = import_code(file)
+    load = getattr(code, LOAD, None)
+    if not callable(load):
+        raise LoadFailed(f"{file}: has no function {LOAD}(path)")
+    with load_errors(file):
+        module = load(file.parent)
+    if not isinstance(module, torch.nn.Module):
+        raise LoadFailed(
+            f"{file}: {LOAD}(path) returned {type(module).__name__}, expected a torch.nn.Module"
+        )
+    return module.to(device).eval()
+
+
+def import_code(file: Path, *folders: Path) -> ModuleType:
+    """The file as a module that was run. Its folder, and `folders` behind it, may hold modules that
+    it imports.
+
+    Raises LoadFailed with the line of the file that failed.
+    """
     if not file.is_file():
         raise LoadFailed(f"{file}: there is no such file")
     # A name of its own: several models, and versions of one, have a file of this name.
@@ -35,28 +57,27 @@ def load_python(path: Path, device: str = "cpu") -> torch.nn.Module:
     assert spec is not None
     assert spec.loader is not None
     code = importlib.util.module_from_spec(spec)
-    folder = str(file.parent.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    for folder in reversed([str(one.resolve()) for one in (file.parent, *folders)]):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    with load_errors(file):
+        spec.loader.exec_module(code)
+    return code
+
+
+@contextlib.contextmanager
+def load_errors(file: Path) -> Iterator[None]:
+    """Whatever the code of `file` raises in the block becomes LoadFailed with its line."""
     try:
         # This thread may be in inference mode for good, in which no weight can be made that
         # torch.export would take later.
         with torch.inference_mode(False):
-            spec.loader.exec_module(code)
-            load = getattr(code, LOAD, None)
-            if not callable(load):
-                raise LoadFailed(f"{file}: has no function {LOAD}(path)")
-            module = load(file.parent)
+            yield
     except LoadFailed:
         raise
     except (Exception, SystemExit) as error:
         where = f"line {_line(error, file)}: " if _line(error, file) else ""
         raise LoadFailed(f"{file}: {where}{type(error).__name__}: {last_line(error)}") from error
-    if not isinstance(module, torch.nn.Module):
-        raise LoadFailed(
-            f"{file}: {LOAD}(path) returned {type(module).__name__}, expected a torch.nn.Module"
-        )
-    return module.to(device).eval()
 
 
 def _line(error: BaseException, file: Path) -> int:

@@ -16,7 +16,7 @@ from kedge.core.bytes_elements import LENGTH_BYTES
 from kedge.core.errors import ModelFailed
 from kedge.core.ports import Buffer, OutputTensor
 from kedge.core.values import ModelSchema, TensorSpec, VersionManifest
-from kedge.executors.strings import strings_from_raw, strings_to_raw
+from kedge.executors.strings import array_to_raw, strings_from_raw, strings_to_raw
 
 TORCH_DTYPES = {
     "BOOL": torch.bool,
@@ -133,7 +133,7 @@ class OutputReader:
 
     def read(self, answer: object, rows: int) -> list[OutputTensor]:
         """What the module answered for `rows` rows, in the declared order: a tensor, a list or
-        tuple by position, a mapping by name.
+        tuple by position, a mapping by name. BYTES are lists of `str` or object arrays.
 
         Contiguous CPU tensors are passed on without a copy. Raises ModelFailed, saying what was
         declared and what came.
@@ -158,6 +158,10 @@ class OutputReader:
     def _output(
         self, value: object, spec: TensorSpec, dtype: torch.dtype | None, rows: int
     ) -> OutputTensor:
+        if dtype is None and isinstance(value, np.ndarray):
+            self._check_shape(value.shape, spec, rows)
+            data, row_ends = array_to_raw(value, self._schema.batched)
+            return OutputTensor(data, value.shape, row_ends)
         if dtype is None:
             shape, data, row_ends = strings_to_raw(value, spec.name, self._schema.batched)
             # The counterpart of `strings_from_raw`: a List[str] is a column of one string per row.

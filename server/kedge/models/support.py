@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from kedge import proto
 from kedge.core.errors import RepositoryFailed
 from kedge.models.manifest import Tensor, argument_positions, datatype_of
-from kedge.models.pbtxt import MODEL_FILENAMES
+from kedge.models.pbtxt import BACKEND_PYTHON, MODEL_FILENAMES
 
 NOT_YET = "not in this version of Kedge"
 # Durations are kept in int64 nanoseconds; nobody waits in a queue for longer than a day.
@@ -42,7 +42,7 @@ IGNORED = {
     "cc_model_filenames": "default_model_filename is loaded on every device",
     "metric_tags": "metrics carry model and version only",
     "model_metrics": "metrics are not configured per model",
-    "model_warmup": "every model is warmed with zeros instead",
+    "model_warmup": "models are warmed with zeros instead, a TritonPythonModel not at all",
     "optimization": "Kedge chooses its own",
     "parameters": "no runtime here takes any",
     "response_cache": "every request is computed",
@@ -58,6 +58,8 @@ IGNORED_OF_BATCHING = {
     "priority_levels": "all requests have one level",
     "priority_queue_policy": "all requests share default_queue_policy",
 }
+# Triton unpacks it and runs the model with the Python in it.
+ENVIRONMENT = "EXECUTION_ENV_PATH"
 
 
 def check(config: proto.ModelConfig, model: str, where: str) -> None:
@@ -85,9 +87,15 @@ def warnings_about(config: proto.ModelConfig) -> Iterator[str]:
             (f"dynamic_batching.{name}", IGNORED_OF_BATCHING.get(name))
             for name in _fields_set(config.dynamic_batching)
         ]
+    takes_parameters = config.backend == BACKEND_PYTHON
     for name, why in ignored:
-        if why is not None:
+        if why is not None and not (takes_parameters and name == "parameters"):
             yield f"{name} does nothing {NOT_YET}: {why}"
+    if takes_parameters and ENVIRONMENT in config.parameters:
+        yield (
+            f"parameters.{ENVIRONMENT} does nothing {NOT_YET}: the model runs in the server's own "
+            "environment"
+        )
     for group in config.instance_group:
         if group.kind == proto.ModelInstanceGroup.KIND_GPU and not group.gpus:
             yield "instance_group.gpus: not given, so the first GPU is used and not all of them"
