@@ -22,6 +22,10 @@ from kedge.workers.loop import WorkerLoop
 from kedge.workers.supervisor import WorkerJob
 
 log = logging.getLogger("kedge.workers")
+
+# Below the gateway, which needs little time but at once: beside two models that use all of two
+# cores, a request that runs inline took 44 ms at the same priority and 6 ms below it (p99).
+NICENESS = 15
 # A compiler's messages may have megabytes; whoever loaded the model reads the beginning.
 REASON_CHARS_MAX = 4_000
 
@@ -32,6 +36,7 @@ def main() -> int:
     """
     fd, parent_pid = map(int, sys.argv[1:3])
     end_with_parent(parent_pid)
+    os.nice(NICENESS)
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     channel = Channel.inherited(fd)
     try:
