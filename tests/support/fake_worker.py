@@ -41,6 +41,8 @@ def act(word: str, channel: Channel) -> None:
         case "fails":
             channel.send("failed", {"reason": "told to fail"})
             os._exit(1)
+        case "refuses":
+            channel.send("failed", {"reason": "told to refuse"})
         case "crashes":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hangs":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -285,3 +288,62 @@ def test_loads_and_unloads_start_and_end_workers(endpoints: Path, tmp_path: Path
         control.load_model("mischief")
         assert client.call(1) == 2
         assert len(server.workers()) == 1
+
+
+IMPATIENT = """
+import sys
+from pathlib import Path
+from kedge.app.server import serve
+from kedge.core.settings import ServerSettings
+settings = ServerSettings(
+    (Path(sys.argv[1]),),
+    grpc_port=0,
+    http_port=0,
+    metrics_port=0,
+    allow_model_code=True,
+    drain_s_max=1.0,
+)
+sys.exit(serve(settings))
+"""
+
+
+@contextmanager
+def impatient(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A server that drains for one second."""
+    command = [sys.executable, "-c", IMPATIENT, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ends_within(process: subprocess.Popen[str], seconds: float) -> int:
+    """SIGTERM, and the exit code."""
+    process.terminate()
+    return process.wait(seconds)
+
+
+def test_batches_that_hang_do_not_keep_the_server_beyond_its_drain(tmp_path: Path) -> None:
+    for name in ("mischief", "other"):
+        write_mischief(tmp_path, name, serving="execute_timeout: 60s")
+    with impatient(tmp_path) as process:
+        assert process.stdout is not None
+        address = re.match(r"ready grpc=(\S+)", process.stdout.readline())
+        assert address
+        with grpc.insecure_channel(address[1]) as channel:
+            client = Client(channel)
+            calls = [client.start(HANG, name) for name in ("mischief", "other")]
+            # Answered behind them on the same loop, so they are accepted.
+            assert triton.InferenceServerClient(address[1]).is_server_ready()
+            assert not any(call.done() for call in calls)
+            # One second, and what workers that hang are given to end.
+            assert ends_within(process, 20) == 1
+
+
+def test_a_model_that_hangs_at_its_load_does_not_keep_the_server(tmp_path: Path) -> None:
+    marker = tmp_path / "loading"
+    write_mischief(tmp_path, at_load=f"Path({str(marker)!r}).touch(); time.sleep(1000)")
+    with impatient(tmp_path) as process:
+        assert wait_until(marker.exists, DEADLINE_S)
+        assert ends_within(process, 25) == 1

@@ -25,7 +25,7 @@ from kedge.workers.frames import (
 
 NUMBERS = st.integers(0, 2**62)
 DIMS = st.lists(NUMBERS, max_size=8).map(tuple)
-INPUTS = st.builds(lambda offset, nbytes, dims: Place(offset, nbytes, dims), NUMBERS, NUMBERS, DIMS)
+INPUTS = st.tuples(NUMBERS, NUMBERS, DIMS).map(lambda parts: Place(*parts))
 OUTPUTS = st.builds(
     Place, NUMBERS, NUMBERS, DIMS, st.sampled_from([IN_INPUT, IN_OUTPUT]), st.integers(-1, 2**40)
 )

@@ -146,9 +146,11 @@ class Opener:
         self._prober.close()
         with self._lock:
             opened, self._open = self._open, []
-        for one in opened:
-            if one.group is not None:
-                one.group.stop()
+        groups = [one.group for one in opened if one.group is not None]
+        for group in groups:
+            group.end()  # all at once: one that hangs is given seconds
+        for group in groups:
+            group.stop()
 
 
 class Opened:

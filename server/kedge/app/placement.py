@@ -55,9 +55,10 @@ class PlacementStore:
             values = self._read()
             values[_key(manifest)] = {"model": str(manifest.ref), "batch_us": round(batch_us, 1)}
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:
-                json.dump(values, file, indent=1)
-            os.replace(file.name, self._path)
+            with tempfile.TemporaryDirectory(dir=self._path.parent) as folder:
+                path = Path(folder) / FILE_NAME
+                path.write_text(json.dumps(values, indent=1))
+                os.replace(path, self._path)
         except OSError as error:
             log.warning("placement.not_kept %s: %s", self._path, error)
 

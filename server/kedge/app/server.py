@@ -95,9 +95,10 @@ class _Server:
         answered = self._gateway.drain(self._settings.drain_s_max)
         if self._http is not None:
             self._http.stop()
-        self._registry.close()
+        # The gateway first: to close a version in it means to wait for what still runs.
         self._gateway.stop()
         self._opener.stop_workers()
+        self._registry.close()
         if not answered:
             log.error("drain.timed_out drain_s_max=%s", self._settings.drain_s_max)
         return 0 if answered and self._has_started else 1

@@ -96,6 +96,9 @@ class Versions:
         threading.Thread(target=_import_executors, daemon=True).start()
 
     def _on_open(self, message: Message) -> None:
+        key = message.fields["key"]
+        if key in self._open:
+            return  # whoever asked waited for this process, which was told of it at its start
         # From our own parent; nothing that a client or a model sent is in it.
         manifest: VersionManifest = pickle.loads(message.blob)  # noqa: S301
         if message.fields["inline"]:
@@ -104,7 +107,7 @@ class Versions:
             executor: Executor = make_executor(manifest, allow_model_code=False)
         else:
             executor = WorkerPool(manifest, self._clock, self._gateway.dispatch)
-        self._open[message.fields["key"]] = ServedVersion(manifest, executor)
+        self._open[key] = ServedVersion(manifest, executor)
 
     def _pool(self, message: Message) -> WorkerPool | None:
         version = self._open.get(message.fields["key"])
@@ -129,14 +132,20 @@ class Versions:
 
     def _on_install(self, message: Message) -> None:
         models = message.fields["models"]
+        known = dict(self._open)
         self._gateway.install(
             Catalog(
                 {
-                    name: {int(number): self._open[key] for number, key in versions.items()}
+                    name: {
+                        int(number): known[key] for number, key in versions.items() if key in known
+                    }
                     for name, versions in models.items()
                 }
             )
         )
+        missing = {key for versions in models.values() for key in versions.values()} - known.keys()
+        if missing:  # one that failed to open again after a restart; the others serve
+            log.error("gateway.not_open %s", ", ".join(sorted(missing)))
 
     def _on_close(self, message: Message) -> None:
         version = self._open.get(message.fields["key"])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kedge.core.errors import ServeError, Unavailable, error_from_reason
-from kedge.process.channel import Channel, ChannelClosed, Message
+from kedge.process.channel import Channel, ChannelClosed, Message, MessageTooLarge
 
 log = logging.getLogger("kedge.control")
 
@@ -69,3 +69,8 @@ class CallForwarder:
                 self._channel.send("call", fields, payload)
             except ChannelClosed:
                 return  # the whole process ends with the control process
+            except MessageTooLarge as error:
+                log.error("call.not_sent %s", error)
+                answer = self._answers.pop(fields["call"], None)
+                if answer is not None:
+                    answer(Unavailable("there are more counters than fit into one message"))

@@ -46,6 +46,10 @@ BACKOFF_S_MAX = 5.0
 HandleCall = Callable[[int, bytes, Mapping[str, Any], Callable[[bytes | ServeError], None]], None]
 
 
+class GatewayGone(Unavailable):
+    """The process is not there, or ended before it had done what it was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayStart:
     """What a gateway is started with. counted_methods: whose calls need the statistics."""
@@ -91,6 +95,9 @@ class GatewayProcess:
         self._started: queue.SimpleQueue[ServeError | None] = queue.SimpleQueue()
         self._drained: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._is_let_go = False
+        # While a process has all that it was told; and at the very end, when none will come.
+        self._is_told = threading.Event()
         self._ended = threading.Event()
         self.process: Popen[bytes] | None = None
         self.restarts = 0
@@ -146,7 +153,10 @@ class GatewayProcess:
                 for name, versions in models.items()
             }
             installed = self._installed
-        self._ask("install", {"models": installed}, wait_s=INSTALL_S_MAX)
+        try:
+            self._ask("install", {"models": installed}, wait_s=INSTALL_S_MAX)
+        except GatewayGone as error:
+            log.info("gateway.gone kind=install %s", error)  # the next one begins with it
 
     def close_version(self, key: str) -> None:
         """Close a version that is installed no more, once what it accepted has run."""
@@ -154,6 +164,8 @@ class GatewayProcess:
             self._open.pop(key, None)
         try:
             self._ask("close", {"key": key}, wait_s=CLOSE_S_MAX)
+        except GatewayGone as error:
+            log.info("gateway.gone kind=close %s", error)  # and the version with it
         except ServeError as error:
             log.warning("model.close_failed %s %s", key, error)
 
@@ -171,6 +183,7 @@ class GatewayProcess:
         """End the process."""
         self._stopping.set()
         with self._lock:
+            self._is_let_go = True
             if self._channel is not None:
                 self._channel.close()
         self._ended.wait(END_S_MAX)
@@ -179,16 +192,20 @@ class GatewayProcess:
 
     def _tell(
         self, kind: str, fields: Mapping[str, Any], blob: bytes = b"", fds: Sequence[int] = ()
-    ) -> None:
-        """Send, unless the gateway is gone; then it learns all when it is started again."""
+    ) -> bool:
+        """Send, unless the gateway is gone; then it learns all when it is started again. Whether it
+        was sent.
+        """
         with self._lock:
             channel = self._channel
         if channel is None:
-            return
+            return False
         try:
             channel.send(kind, fields, blob, fds)
         except ChannelClosed:
             log.info("gateway.gone kind=%s", kind)
+            return False
+        return True
 
     def _ask(
         self,
@@ -199,15 +216,21 @@ class GatewayProcess:
         *,
         wait_s: float,
     ) -> None:
-        """Send and wait until it is done. Raises ServeError with the gateway's reason."""
+        """Send and wait until it is done; first for a gateway that is only being started, which
+        must be told what the last one had. Raises ServeError with its reason, GatewayGone.
+        """
+        self._is_told.wait(START_S_MAX)
         done: queue.SimpleQueue[ServeError | None] = queue.SimpleQueue()
         with self._lock:
             self._serial += 1
             serial = self._serial
             self._waiting[serial] = done
-        self._tell(kind, {"serial": serial, **fields}, blob, fds)
+        error: ServeError | None
         try:
-            error = done.get(timeout=wait_s)
+            if self._tell(kind, {"serial": serial, **fields}, blob, fds):
+                error = done.get(timeout=wait_s)
+            else:
+                error = GatewayGone("the gateway process is not running")
         except queue.Empty:
             error = Unavailable(f"the gateway did not {kind} within {wait_s:g} s")
         finally:
@@ -220,20 +243,28 @@ class GatewayProcess:
         """Serve the gateway's messages until it ends."""
         while True:
             message = channel.receive()
-            fields = message.fields
-            match message.kind:
-                case "call":
-                    self._call(channel, message)
-                case "done":
-                    with self._lock:
-                        done = self._waiting.get(fields["serial"])
-                    if done is not None:
-                        reason = fields["error"]
-                        done.put(None if reason is None else Unavailable(reason))
-                case "lost":
-                    self._on_lost(fields["worker"], fields["hangs"])
-                case "drained":
-                    self._drained.put(fields["answered"])
+            try:
+                self._take(channel, message)
+            except Exception:  # a bug of ours; the gateway serves on
+                log.exception("gateway.message_failed kind=%s", message.kind)
+
+    def _take(self, channel: Channel, message: Message) -> None:
+        fields = message.fields
+        match message.kind:
+            case "call":
+                self._call(channel, message)
+            case "done":
+                with self._lock:
+                    done = self._waiting.get(fields["serial"])
+                reason = fields["error"]
+                if done is not None:
+                    done.put(None if reason is None else Unavailable(reason))
+                elif reason is not None:
+                    log.error("gateway.change_failed %s", reason)
+            case "lost":
+                self._on_lost(fields["worker"], fields["hangs"])
+            case "drained":
+                self._drained.put(fields["answered"])
 
     def _call(self, channel: Channel, message: Message) -> None:
         number = message.fields["call"]
@@ -264,18 +295,17 @@ class GatewayProcess:
             log.error("gateway.died restart_in_s=%.1f", backoff_s)
             self._stopping.wait(backoff_s)
         self._ended.set()
+        self._is_told.set()
         self._drained.put(False)
 
     def _run_once(self) -> bool:
         """Run one process until it ends; whether it ever served."""
-        channel, theirs = Channel.pair()
-        lines, their_lines = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = [theirs.fileno(), their_lines.fileno()]
-        arguments = [*map(str, fds), str(os.getpid())]
-        self.process = start_child(MODULE, arguments, fds)
-        theirs.close()
-        their_lines.close()
-        threading.Thread(target=write_lines, args=(lines,), name="gateway-log", daemon=True).start()
+        try:
+            process, channel = self._spawn()
+        except OSError as error:  # no process, descriptor or memory left
+            log.error("gateway.not_started %s", error)
+            self._started.put(Unavailable(f"the gateway process cannot be started: {error}"))
+            return False
         has_served = False
         try:
             channel.send("start", blob=pickle.dumps(self._start))
@@ -285,34 +315,55 @@ class GatewayProcess:
             self._on_listening(port, way)
             self._started.put(None)
             self._receive(channel)
-        except ChannelClosed:
-            pass  # it ended, or was told to
+        except ChannelClosed as closed:
+            log.info("gateway.closed %s", closed)  # it ended, or was told to
         except ServeError as error:
             self._started.put(error)
         with self._lock:
+            self._is_told.clear()
             self._channel = None
             waiting = list(self._waiting.values())
         channel.close()
-        how = describe_exit(end_child(self.process))
+        how = describe_exit(end_child(process))
         for done in waiting:
-            done.put(Unavailable(f"the gateway process ended: {how}"))
+            done.put(GatewayGone(f"the gateway process ended: {how}"))
         if not has_served:
             self._started.put(Unavailable(f"the gateway process ended at its start: {how}"))
         return has_served
 
+    def _spawn(self) -> tuple[Popen[bytes], Channel]:
+        """A new process and its channel. Raises OSError."""
+        channel, theirs = Channel.pair()
+        with theirs:
+            try:
+                lines, their_lines = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with their_lines:
+                    writer = threading.Thread(
+                        target=write_lines, args=(lines,), name="gateway-log", daemon=True
+                    )
+                    writer.start()
+                    fds = [theirs.fileno(), their_lines.fileno()]
+                    self.process = start_child(MODULE, [*map(str, fds), str(os.getpid())], fds)
+            except OSError:
+                channel.close()
+                raise
+        return self.process, channel
+
     @staticmethod
     def _wait_listening(channel: Channel) -> tuple[int, LocalWay]:
-        message = channel.receive()
+        message = channel.receive(START_S_MAX)
         if message.kind != "listening":
             raise error_from_reason(*message.fields["error"])
         return int(message.fields["port"]), LocalWay(*message.fields["local"])
 
     def _become(self, channel: Channel, port: int) -> None:
-        """Use the new process, and give it what the last one had."""
+        """Use the new process, and give it what the last one had. Raises ChannelClosed."""
         # Whoever asked for any free port gets the same one after a restart.
         settings = replace(self._start.settings, grpc_port=port)
         self._start = replace(self._start, settings=settings)
         with self._lock:
+            if self._is_let_go:
+                raise ChannelClosed("it is to end")
             self._channel = channel
             opened = dict(self._open)
             installed = self._installed
@@ -323,6 +374,9 @@ class GatewayProcess:
             channel.send("install", {"serial": 0, "models": installed})
         # It waits for answers, which this thread has to read.
         threading.Thread(target=_connect, args=(list(opened.values()),), daemon=True).start()
+        if self._stopping.is_set():
+            channel.send("stop")  # a drain began while there was nobody to be told
+        self._is_told.set()
 
 
 # Politely first: the gateway closes its listener and its connections.

@@ -16,6 +16,7 @@ class Batch:
     """Blocks in order of arrival and their merged columns.
 
     started_ns: when it left the queue; gathered_ns: when its tensors lay in the executor's buffers.
+    is_over: its final result is there.
     """
 
     lane: Lane
@@ -25,6 +26,7 @@ class Batch:
     rows: int
     started_ns: int
     gathered_ns: int = 0
+    is_over: bool = False
 
     @property
     def call_ids(self) -> list[int]:

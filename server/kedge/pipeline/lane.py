@@ -78,6 +78,8 @@ class Lane:
         self.formers: dict[Dims, BatchFormer] = {}
         # Batches in a row whose worker ended under them.
         self.workers_lost = 0
+        # How many wait to run alone.
+        self.lone_requests = 0
         self._fixed_row_bytes = self._row_bytes(self.fixed_dims) if self.fixed_dims else None
 
     def __repr__(self) -> str:
@@ -159,6 +161,8 @@ class Lane:
         pending.requests_pending += sign * block.requests
         pending.rows_pending += sign * block.rows
         pending.bytes_pending += sign * block.nbytes
+        if block.runs_alone:
+            self.lone_requests += sign * block.requests
 
     def forget_idle_shapes(self) -> None:
         """Drop empty formers, so that a client that varies its shapes cannot grow the dict for

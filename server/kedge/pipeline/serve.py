@@ -138,7 +138,9 @@ class Gateway:
         return answered
 
     def _is_busy(self) -> bool:
-        return bool(self._waiting) or self._batches_running > 0
+        # A batch that another thread is about to queue again neither waits nor runs meanwhile.
+        with self._lock:
+            return bool(self._waiting) or self._batches_running > 0
 
     def _step(self, wait_ms: int) -> None:
         """Take what the front has, then run at most one batch."""
@@ -278,8 +280,12 @@ class Gateway:
         request along, and workers join batches that they have at once.
         """
         served = lane.served
-        if served in self._alone or (former.is_next_alone and served in self._running):
+        if served in self._alone:
             return False
+        if former.is_next_alone and self._running[served] > 0:
+            return False
+        if lane.lone_requests > 0 and not former.is_next_alone:
+            return False  # other shapes would keep what must run alone waiting for ever
         return served.executor.batches_free > 0
 
     def _left_queue(self, lane: Lane, former: BatchFormer, blocks: Sequence[RequestBlock]) -> None:
@@ -309,22 +315,28 @@ class Gateway:
         if blocks[0].runs_alone:
             self._alone.add(lane.served)
         executor = lane.served.executor
-        sizes = lane.input_bytes(batch.fields, batch.rows, batch.dims)
-        inputs = executor.allocate(batch.rows, batch.dims, sizes)
-        lane.gather(batch.fields, batch.dims, inputs)
-        batch.gathered_ns = self._clock.now_ns()
-        executor.submit(
-            batch.rows,
-            batch.dims,
-            inputs,
-            lambda result, final: self._on_result(batch, result, final),
-        )
+        try:
+            sizes = lane.input_bytes(batch.fields, batch.rows, batch.dims)
+            inputs = executor.allocate(batch.rows, batch.dims, sizes)
+            lane.gather(batch.fields, batch.dims, inputs)
+            batch.gathered_ns = self._clock.now_ns()
+            executor.submit(
+                batch.rows,
+                batch.dims,
+                inputs,
+                lambda result, final: self._on_result(batch, result, final),
+            )
+        except Exception:  # no memory or descriptor for its tensors, or a bug of the executor's
+            log.exception("batch.failed model=%s", lane.served.ref)
+            if not batch.is_over:
+                self._on_result(batch, BatchResult((), Internal(), 0), True)
 
     # Completion
 
     def _on_result(self, batch: Batch, result: BatchResult, final: bool) -> None:
         with self._lock:
             if final:
+                batch.is_over = True
                 self._count_ended(batch.lane.served)
             try:
                 self._finish(batch, result)

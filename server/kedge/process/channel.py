@@ -21,14 +21,18 @@ from typing import Any
 
 _HEAD = struct.Struct("<II")
 FDS_MAX = 8
-# The fields are names, numbers and reasons; a megabyte of them is a bug.
-FIELDS_BYTES_MAX = 1 << 20
+# The largest fields are the counters of all versions: 10 KB for one that ran batches of 64 sizes.
+FIELDS_BYTES_MAX = 1 << 26
 # The largest blob is a load call with uploaded files; gRPC's own messages end at 2 GiB.
 BLOB_BYTES_MAX = (1 << 31) - 1
 
 
 class ChannelClosed(Exception):
     """The process at the other end is gone, or sent what is no message."""
+
+
+class MessageTooLarge(Exception):
+    """Nothing was sent: the fields are more than FIELDS_BYTES_MAX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,13 @@ class Channel:
         blob: bytes = b"",
         fds: Sequence[int] = (),
     ) -> None:
-        """Send one message; it waits while the other end is busy. Raises ChannelClosed."""
+        """Send one message; it waits while the other end is busy. Raises ChannelClosed,
+        MessageTooLarge.
+        """
         assert len(fds) <= FDS_MAX
         text = json.dumps([kind, fields or {}], separators=(",", ":")).encode()
-        assert len(text) <= FIELDS_BYTES_MAX
+        if len(text) > FIELDS_BYTES_MAX:
+            raise MessageTooLarge(f"{kind}: {len(text)} bytes of fields")
         head = _HEAD.pack(len(text), len(blob))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:

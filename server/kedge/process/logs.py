@@ -38,6 +38,7 @@ class SocketHandler(logging.Handler):
 
 def write_lines(connection: socket.socket) -> None:
     """Write every line that arrives to stderr until the other end closes; on its own thread."""
-    while line := connection.recv(LINE_BYTES_MAX):
-        sys.stderr.write(line.decode(errors="replace") + "\n")
-        sys.stderr.flush()
+    with connection:
+        while line := connection.recv(LINE_BYTES_MAX):
+            sys.stderr.write(line.decode(errors="replace") + "\n")
+            sys.stderr.flush()

@@ -101,12 +101,16 @@ class WorkerGroup:
             instance.kill(worker)
 
     def stop(self) -> None:
-        """End all: each when its last gateway has let it go, by force after a while."""
-        for instance in self._instances:
-            instance.end()
+        """End all, by force after a while; none is there when this returns."""
+        self.end()
         for instance in self._instances:
             if instance.thread.ident is not None:
                 instance.thread.join()
+
+    def end(self) -> None:
+        """Tell all to end, and start none again; `stop` waits for them."""
+        for instance in self._instances:
+            instance.end()
 
     @property
     def pids(self) -> list[int]:
