@@ -282,7 +282,7 @@ class Gateway:
         served = lane.served
         if served in self._alone:
             return False
-        if former.is_next_alone and self._running[served] > 0:
+        if former.is_next_alone and served in self._running:
             return False
         if lane.lone_requests > 0 and not former.is_next_alone:
             return False  # other shapes would keep what must run alone waiting for ever
