@@ -227,6 +227,20 @@ def test_a_worker_that_hangs_fails_what_it_runs_with_the_timeout_in_words() -> N
     assert "1 s" in str(scene.results[1].error)
 
 
+def test_of_batches_that_a_worker_joined_none_is_known_to_hang() -> None:
+    """Each runs once more; an error that blames the batch would fail the others for one."""
+    scene = Scene()
+    worker = scene.add_worker()
+    for value in (1, 2):
+        scene.submit(value)
+        frame = worker.take()
+        assert frame is not None
+        worker.start(frame)
+    scene.pool.drop(scene.links[0], scene.pool.timed_out())
+    assert scene.error(1) is scene.error(2) is WorkerLost
+    assert "1 s" in str(scene.results[1].error)
+
+
 def test_without_any_worker_to_come_everything_is_refused_at_once() -> None:
     scene = Scene()
     worker = scene.add_worker()

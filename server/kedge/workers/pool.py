@@ -222,6 +222,9 @@ class WorkerPool:
                 error = self.ended("it ran too long together with others")
             self._place_orphans()
         log.warning("worker.lost model=%s worker=%d %s", self._manifest.ref, link.worker, error)
+        if len(failed) > 1:
+            # The worker joined them: which one hung is only known when each runs by itself.
+            error = WorkerLost(str(error))
         self._fail(failed, error)
         self._on_capacity()
 
