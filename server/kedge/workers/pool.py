@@ -217,9 +217,6 @@ class WorkerPool:
                 grant.moves += 1
                 (failed if grant.is_over else moved).append(grant)
             self._orphans.extendleft(reversed(moved))
-            if len(failed) > 1 and isinstance(error, ExecuteTimeout):
-                # The worker had joined them, and one may be to blame: each is worth another try.
-                error = self.ended("it ran too long together with others")
             self._place_orphans()
         log.warning("worker.lost model=%s worker=%d %s", self._manifest.ref, link.worker, error)
         if len(failed) > 1:
