@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -166,6 +167,18 @@ def test_a_worker_that_hangs_is_reported_and_its_batch_fails(scene: Scene) -> No
     scene.reader.ended(1, "SIGKILL")
     assert len(scene.results) == 1
     scene.still_reads()
+
+
+def test_the_memory_of_a_worker_that_ended_is_given_back_at_once(scene: Scene) -> None:
+    end, link = scene.add_worker(1)
+    begin(scene, end)
+    gone = weakref.ref(link)
+    del link
+    end.close()
+    scene.wait(lambda: scene.lost)
+    scene.reader.ended(1, "SIGKILL")
+    scene.still_reads()
+    assert gone() is None
 
 
 def test_a_worker_that_sends_nonsense_is_reported(scene: Scene) -> None:

@@ -93,20 +93,21 @@ class Reader:
             if found is None:
                 return  # it was taken out since the poll
             pool, link = found
-            broken: LinkBroken | None = None
+            broken = ""
             try:
                 answers = link.receive(now_ns)
             except LinkBroken as error:
-                broken = error
+                # Not the error: with its traceback it would keep the link's memory for a long time.
+                broken = repr(error)
                 self._take_out(link)
                 link.is_broken = True
                 # What it ran fails when it is known how it ended.
                 self._ending.append((pool, link, now_ns + REASON_NS_MAX))
-        if broken is None:
-            pool.receive(answers)
-        else:
+        if broken:
             log.info("worker.broken %r %s", link, broken)
             self._on_lost(link.worker, False)
+        else:
+            pool.receive(answers)
 
     def _check(self, now_ns: int) -> None:
         with self._lock:
