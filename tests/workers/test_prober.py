@@ -12,7 +12,7 @@ import pytest
 
 from kedge.core.errors import LoadFailed
 from kedge.process.child import end_child
-from kedge.workers import prober
+from kedge.workers import prober, supervisor
 from kedge.workers.prober import Prober
 from kedge.workers.supervisor import WorkerJob
 from support.fakes import DoublingExecutor, served
@@ -40,7 +40,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(prober, "MODULE", "support.fake_worker")
+    monkeypatch.setattr(supervisor, "MODULE", "support.fake_worker")
     monkeypatch.setattr(prober, "end_child", lambda process, wait_s: end_child(process, 0.1))
     tests = str(Path(__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", f"{tests}:{os.environ.get('PYTHONPATH', '')}")
@@ -112,7 +112,7 @@ def test_a_process_that_cannot_be_started_is_a_reason(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     with monkeypatch.context() as patched:
-        patched.setattr(prober, "start_child", start)
+        patched.setattr(supervisor, "start_child", start)
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(LoadFailed, match="temporarily unavailable"):
             scene.measure("loads")

@@ -23,8 +23,8 @@ from kedge.workers.supervisor import WorkerJob
 
 log = logging.getLogger("kedge.workers")
 
-# Below the gateway, which needs little time but at once: beside two models that use all of two
-# cores, a request that runs inline took 44 ms at the same priority and 6 ms below it (p99).
+# Below the gateway, which needs little time but at once. At 19 a worker beside a client on the same
+# two cores served a third less, at 15 a tenth less; `benchmarks/isolation.py` has the other side.
 NICENESS = 15
 # A compiler's messages may have megabytes; whoever loaded the model reads the beginning.
 REASON_CHARS_MAX = 4_000

@@ -6,20 +6,17 @@ when nothing was asked for a while.
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 from subprocess import Popen
 
 from kedge.core.errors import LoadFailed
 from kedge.process.channel import Channel, ChannelClosed
-from kedge.process.child import describe_exit, end_child, start_child
+from kedge.process.child import describe_exit, end_child
 from kedge.workers.supervisor import (
     LOAD_S_MAX,
-    MODULE,
-    REPLY_BYTES_MAX,
     WorkerJob,
-    worker_environment,
+    start_worker,
 )
 
 IDLE_S_MAX = 5.0
@@ -71,16 +68,10 @@ class Prober:
         return float(answer.fields["measured_us"])
 
     def _start(self) -> None:
-        channel, theirs = Channel.pair(REPLY_BYTES_MAX)
-        fd = theirs.fileno()
-        with theirs:
-            try:
-                arguments = [str(fd), str(os.getpid())]
-                self._process = start_child(MODULE, arguments, [fd], worker_environment())
-            except OSError as error:
-                channel.close()
-                raise LoadFailed(f"no process to try the model could be started: {error}") from None
-        self._channel = channel
+        try:
+            self._process, self._channel = start_worker()
+        except OSError as error:
+            raise LoadFailed(f"no process to try the model could be started: {error}") from None
 
     def _end(self) -> str:
         """End the process, if there is one; how it ended."""

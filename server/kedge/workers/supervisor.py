@@ -210,17 +210,10 @@ class _Instance:
 
     def _start(self) -> tuple[Popen[bytes], Channel]:
         """A new process and its channel. Raises OSError, ChannelClosed if there is to be none."""
-        channel, theirs = Channel.pair(REPLY_BYTES_MAX)
-        fd = theirs.fileno()
-        with theirs, self._lock:
-            try:
-                if self._ending.is_set():
-                    raise ChannelClosed("it is to end")
-                arguments = [str(fd), str(os.getpid())]
-                process = start_child(MODULE, arguments, [fd], worker_environment())
-            except (ChannelClosed, OSError):
-                channel.close()
-                raise
+        with self._lock:
+            if self._ending.is_set():
+                raise ChannelClosed("it is to end")
+            process, channel = start_worker()
             self._worker = next(_numbers)
             self._channel = channel
             self.has_loaded = False
@@ -279,6 +272,19 @@ class _Instance:
             if self._channel is not None:
                 with contextlib.suppress(ChannelClosed, OSError):
                     self._channel.close()
+
+
+def start_worker() -> tuple[Popen[bytes], Channel]:
+    """A worker process that waits for its first message, and the channel to it. Raises OSError."""
+    channel, theirs = Channel.pair(REPLY_BYTES_MAX)
+    fd = theirs.fileno()
+    with theirs:
+        try:
+            process = start_child(MODULE, [str(fd), str(os.getpid())], [fd], worker_environment())
+        except OSError:
+            channel.close()
+            raise
+    return process, channel
 
 
 def worker_environment() -> dict[str, str]:
